@@ -1,0 +1,1 @@
+"""How this deployment is set up: settings, queues and Celery's options."""

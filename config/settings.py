@@ -1,0 +1,86 @@
+"""The application's settings: the client's, and what concerns pools, sweeps and Celery."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic reads it when the class is made
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from baton.settings import DAY_SECONDS, ClientSettings
+
+
+class AppSettings(ClientSettings):
+    """Settings of workers, beat and their launcher. Frozen; secrets print as `***`."""
+
+    result_url: SecretStr | None = Field(
+        default=None, description="Celery's result store. Unset: the broker's database."
+    )
+    agents_processes: int = Field(
+        default=1, ge=1, le=256, description="Worker processes of the agents pool."
+    )
+    agents_threads: int = Field(
+        default=50, ge=1, le=1_000, description="Nodes that one agents process runs at once."
+    )
+    context_threads: int = Field(
+        default=8, ge=1, le=256, description="Starts and joins that run at once."
+    )
+    lifecycle_threads: int = Field(
+        default=2, ge=1, le=64, description="Sweeps that run at once; each runs once a period."
+    )
+    node_sweep_seconds: float = Field(
+        default=10.0, ge=0.5, le=3600, description="Period of the sweep for lapsed nodes and joins."
+    )
+    agent_sweep_seconds: float = Field(
+        default=30.0, ge=0.5, le=DAY_SECONDS, description="Period of the sweep for dead agents."
+    )
+    access_sweep_seconds: float = Field(
+        default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the drain of access notes."
+    )
+    visibility_timeout_seconds: float = Field(
+        default=60.0,
+        ge=2,
+        le=DAY_SECONDS,
+        description="Silence of a worker after which its messages go to another. Running tasks "
+        "renew it, so it may be shorter than they are. The same everywhere: the shortest wins.",
+    )
+    events: bool = Field(
+        default=False,
+        description="Send task events, which Flower lives from; doubles a worker's CPU time per "
+        "message.",
+    )
+    result_expires: int = Field(
+        default=3600, ge=60, le=30 * DAY_SECONDS, description="Seconds a task's result is kept."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that workers and beat log."
+    )
+    restart_backoff_min_seconds: float = Field(
+        default=0.5, ge=0.05, le=60, description="Wait before a dead pool's first restart."
+    )
+    restart_backoff_max_seconds: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="Longest wait between restarts; a pool that lived that long starts anew.",
+    )
+    warm_shutdown_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        le=3600,
+        description="How long running tasks may take to finish when the stack is stopped.",
+    )
+    runner_functions: dict[str, str] = Field(
+        default_factory=dict,
+        description='Functions as runners: JSON, `{"name": "module:function"}`.',
+    )
+    runner_path: Path | None = Field(
+        default=None,
+        description="Folder that runner functions are imported from, after everything installed. "
+        "The launcher sets it to the folder it was started in.",
+    )
+    lifeline_fd: int | None = Field(
+        default=None,
+        ge=3,
+        description="Inherited pipe whose end means that the parent is gone; set by the launcher.",
+    )

@@ -1,0 +1,1 @@
+"""What executes a node: the runner contract and the runners."""

@@ -1,0 +1,1 @@
+"""Text to chunks and back: pure functions, no Redis."""

@@ -1,0 +1,160 @@
+"""Every error Baton raises, as one tree.
+
+```
+BatonError
+├── TransientError                 trying again may help
+│   ├── StoreUnavailableError      Redis did not answer
+│   ├── BrokerUnavailableError     the message could not be published
+│   ├── SessionBusyError           the session is being deleted or keeps moving
+│   └── EmbeddedRedisError         the embedded server could not be started
+└── PermanentError                 trying again will not help
+    ├── InvalidInputError          a value was refused (also a ValueError)
+    │   ├── InvalidIdError
+    │   ├── InvalidVersionError
+    │   ├── InvalidTextError
+    │   ├── ContextTooLargeError
+    │   └── SettingsError
+    ├── NotFoundError              (also a LookupError)
+    │   ├── ContextNotFoundError
+    │   ├── VersionNotFoundError
+    │   ├── AgentNotFoundError
+    │   ├── HandoffNotFoundError
+    │   └── RunnerNotFoundError
+    ├── ContextCorruptError        stored bytes are not what was stored
+    ├── ContextImmutableError
+    ├── ContextArchivedError
+    ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
+    ├── FencedError                a late worker; its claim has passed to another
+    ├── SpawnLimitError            too deep, too wide or too many children
+    ├── NodeCancelledError         the handoff was cancelled under the runner
+    └── RunnerError                the runner failed or returned what is not a result
+```
+
+A docstring below is the template of its message: what was expected, what was got, what to do.
+"""
+
+from __future__ import annotations
+
+
+class BatonError(Exception):
+    """The root: catch this to catch everything Baton raises on purpose."""
+
+
+class TransientError(BatonError):
+    """Something outside the request failed; the same call may succeed later."""
+
+
+class PermanentError(BatonError):
+    """The request itself cannot succeed; repeating it gives the same answer."""
+
+
+class StoreUnavailableError(TransientError):
+    """Redis at <address> did not answer (<reason>); is it running, and is the URL right?"""
+
+
+class BrokerUnavailableError(TransientError):
+    """The broker at <address> took no message (<reason>); what was recorded will be published by the sweep."""
+
+
+class SessionBusyError(TransientError):
+    """Session <id> is being deleted, or other writers won every race; try again."""
+
+
+class EmbeddedRedisError(TransientError):
+    """The embedded Redis could not be started (<reason>); install redis-server or set BATON_REDIS_URL."""
+
+
+class InvalidInputError(PermanentError, ValueError):
+    """<field>: expected <expected>, got <got>."""
+
+    def __init__(self, field: str, expected: str, got: object) -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got
+        shown = got if isinstance(got, str) and got.startswith("<") else _shown(got)
+        super().__init__(f"{field}: expected {expected}, got {shown}")
+
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[str, str, object]]:
+        return type(self), (self.field, self.expected, self.got)
+
+
+class InvalidIdError(InvalidInputError):
+    """<field>: expected an id of letters, digits, `_`, `.`, `-` (at most 128), got <got>."""
+
+
+class InvalidVersionError(InvalidInputError):
+    """<field>: expected MAJOR.MINOR.PATCH, or one above the head, got <got>."""
+
+
+class InvalidTextError(InvalidInputError):
+    """<field>: expected text that UTF-8 can encode, got a lone surrogate at character <n>."""
+
+
+class ContextTooLargeError(InvalidInputError):
+    """<field>: expected at most <limit> bytes, got <size>."""
+
+
+class SettingsError(InvalidInputError):
+    """BATON_<FIELD>: expected <type and bounds>, got <got>."""
+
+
+class NotFoundError(PermanentError, LookupError):
+    """What was asked for does not exist."""
+
+
+class ContextNotFoundError(NotFoundError):
+    """Session <id> holds no context; `baton context list` shows those that do."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """Session <id> has no version <version>; `baton context history <id>` lists them."""
+
+
+class AgentNotFoundError(NotFoundError):
+    """Agent <id> is not registered; it was never, or it was cleaned up."""
+
+
+class HandoffNotFoundError(NotFoundError):
+    """Handoff <id> does not exist or has expired; `baton handoff list` shows those that do."""
+
+
+class RunnerNotFoundError(NotFoundError):
+    """No runner is called <name>; known are <names>. Declare yours as a `baton.runners` entry point."""
+
+
+class ContextCorruptError(PermanentError):
+    """Session <id> version <version>: <part> is not what was stored (<detail>). Nothing was served."""
+
+
+class ContextImmutableError(PermanentError):
+    """Session <id> is immutable; write to a new session instead."""
+
+
+class ContextArchivedError(PermanentError):
+    """Session <id> is archived; `baton archive restore <id>` brings it back."""
+
+
+class UnsupportedFormatError(PermanentError):
+    """<what> has format <n>; this Baton reads <known>. Upgrade Baton to read it."""
+
+
+class FencedError(PermanentError):
+    """Node <node>: claim <token> has passed to another worker; this result is refused."""
+
+
+class SpawnLimitError(PermanentError):
+    """Node <node> may not spawn <n> children: <limit name> is <limit>."""
+
+
+class NodeCancelledError(PermanentError):
+    """Node <node> was cancelled; stop and return."""
+
+
+class RunnerError(PermanentError):
+    """Runner <name> failed: <reason>."""
+
+
+def _shown(value: object) -> str:
+    """A short, one-line, escaped form: bad input must not forge a log line or flood it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

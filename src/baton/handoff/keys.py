@@ -1,0 +1,67 @@
+"""The keys of a handoff. All of them carry `{handoff id}`, so they share one hash slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from baton.ids import check_id, check_node_id
+
+INDEX: Final = "handoffs:index"
+OPEN: Final = "handoffs:open"
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffKeys:
+    """Key names of one handoff; scripts derive the same siblings from `base`.
+
+    `base` itself is a hash: state, limits, counters by node state.
+    """
+
+    base: str
+
+    @classmethod
+    def of(cls, handoff_id: object) -> HandoffKeys:
+        """The keys of `handoff_id`.
+
+        Raises:
+            InvalidIdError: the id could leave its place in a key.
+        """
+        return cls(f"handoff:{{{check_id(handoff_id, 'handoff_id')}}}")
+
+    @property
+    def plan(self) -> str:
+        """Hash: node -> JSON of what it is to do; written once."""
+        return f"{self.base}:plan"
+
+    @property
+    def nodes(self) -> str:
+        """Hash: node -> JSON of what became of it so far; a node without entry is waiting."""
+        return f"{self.base}:nodes"
+
+    @property
+    def due(self) -> str:
+        """Sorted set: node, `start` or `join` -> when the sweep should look at it (ms)."""
+        return f"{self.base}:due"
+
+    @property
+    def events(self) -> str:
+        """Stream: transitions and progress, bounded."""
+        return f"{self.base}:events"
+
+    @property
+    def merged(self) -> str:
+        """String: the merged result as a self-checking blob."""
+        return f"{self.base}:merged"
+
+    def result(self, node_id: str) -> str:
+        """String: a node's result as a self-checking blob."""
+        return f"{self.base}:results:{check_node_id(node_id)}"
+
+    def draft(self, node_id: str) -> str:
+        """String: what a node returned before it waited for its children, as a blob."""
+        return f"{self.base}:drafts:{check_node_id(node_id)}"
+
+    def staging(self, node_id: str, fence: int, what: str) -> str:
+        """A value on its way in; expires by itself."""
+        return f"{self.base}:staging:{check_node_id(node_id)}:{fence}:{what}"

@@ -1,0 +1,64 @@
+-- Does: commits what became of a node, for the holder of its newest fencing token only
+-- KEYS[1]: the handoff's base key
+-- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | retry
+-- ARGV[4]: JSON {error_type, error, usage, cost_usd, details, size_bytes, retry_after_ms}
+-- ARGV[5]: staging key of the result, or ""
+-- Returns: {"done", the state the node got, publish JSON}, {"fenced", state, "[]"} for a late
+--          worker, {"missing", "", "[]"} if the staged result has expired. Asked twice, answers
+--          the same.
+-- Errors:  none of its own
+-- include: tree.lua
+local base = KEYS[1]
+local id = ARGV[1]
+local fence = tonumber(ARGV[2])
+local verdict = ARGV[3]
+local extra = cjson.decode(ARGV[4])
+local staged = ARGV[5]
+local node = load_node(base, id)
+local cancelled, max_attempts = unpack(header(base, 'cancelled_at', 'max_attempts'))
+if not node then
+  return {'fenced', 'gone', '[]'}
+end
+if node.finished_by == fence and node.fence == fence then
+  local state, parent_id = redis.call('HGET', base, 'state'), parent_of(id)
+  local parent = parent_id ~= '' and load_node(base, parent_id)
+  if state == 'joining' then
+    return {'done', node.state, '[["join"]]'}
+  elseif parent and parent.state == 'waiting' then
+    return {'done', node.state, cjson.encode({{'run', parent_id}})}
+  end
+  return {'done', node.state, '[]'}
+end
+if node.state ~= 'leased' or node.fence ~= fence then
+  return {'fenced', node.state, '[]'}
+end
+if staged ~= '' and redis.call('EXISTS', staged) == 0 then
+  return {'missing', '', '[]'}
+end
+
+local now_ms = redis_now_ms()
+local publish = {}
+for _, name in ipairs({'error_type', 'error', 'usage', 'cost_usd', 'details', 'size_bytes'}) do
+  node[name] = extra[name]
+end
+node.finished_by = fence
+if cancelled then
+  verdict = 'cancelled'
+elseif verdict == 'retry' and node.attempt >= tonumber(max_attempts) then
+  verdict = 'failed'
+end
+if verdict == 'retry' then
+  move(base, id, node, 'waiting')
+  save_node(base, id, node)
+  wake_at(base, id, now_ms + extra.retry_after_ms)
+  return {'done', 'waiting', '[]'}
+end
+if verdict == 'ok' then
+  local retention_ms = tonumber(redis.call('HGET', base, 'retention_ms'))
+  redis.call('RENAME', staged, base .. ':results:' .. id)
+  redis.call('PEXPIRE', base .. ':results:' .. id, retention_ms)
+elseif staged ~= '' then
+  redis.call('DEL', staged)
+end
+end_node(base, id, node, verdict, now_ms, publish)
+return {'done', verdict, #publish > 0 and cjson.encode(publish) or '[]'}

@@ -1,0 +1,26 @@
+-- Does: opens a handoff whose plan has been written: from here on it exists for all others
+-- KEYS[1]: the handoff's base key
+-- ARGV[1]: JSON of the header fields   ARGV[2]: number of first-level nodes
+-- Returns: 1 opened, 0 it was open already
+-- Errors:  BATON_PLAN if the plan does not hold that many nodes
+-- include: tree.lua
+local base = KEYS[1]
+local count = tonumber(ARGV[2])
+if redis.call('HEXISTS', base, 'state') == 1 then
+  return 0
+end
+if redis.call('HLEN', base .. ':plan') ~= count then
+  return redis.error_reply('BATON_PLAN the plan holds ' .. redis.call('HLEN', base .. ':plan')
+                           .. ' nodes, expected ' .. count)
+end
+local now_ms = redis_now_ms()
+local fields = cjson.decode(ARGV[1])
+for name, value in pairs(fields) do
+  redis.call('HSET', base, name, value)
+end
+redis.call('HSET', base, 'state', 'running', 'created_at', number_text(now_ms),
+           'total', count, 'pending', count, 'n:waiting', count)
+wake_at(base, 'start', now_ms + tonumber(fields.patience_ms))
+emit(base, {type = 'handoff', state = 'running', nodes = count})
+keep_alive(base)
+return 1

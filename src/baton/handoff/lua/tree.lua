@@ -1,0 +1,117 @@
+-- Shared by the handoff scripts: node states, counters, events, and what follows from an end.
+--
+-- A node is waiting -> leased -> ok | failed | cancelled | lost, with leased -> suspended ->
+-- waiting around its children. The counters `n:<state>` of the base hash always add up to `total`.
+-- Scripts return what is to be published, as {"run", node} or {"join"}; publishing twice is
+-- harmless, and what is never published is found by the sweep, through the `due` set.
+local TERMINAL = {ok = true, failed = true, cancelled = true, lost = true}
+local MAX_EVENTS = 20000
+
+local function redis_now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function number_text(n)
+  return string.format('%.0f', n)
+end
+
+local function header(base, ...)
+  return redis.call('HMGET', base, ...)
+end
+
+-- A node that nothing has happened to yet has a plan and no entry.
+local function load_node(base, id)
+  local stored = redis.call('HGET', base .. ':nodes', id)
+  if stored then
+    return cjson.decode(stored)
+  end
+  if redis.call('HEXISTS', base .. ':plan', id) == 1 then
+    return {state = 'waiting', fence = 0, attempt = 0, step = 0, children = 0}
+  end
+  return nil
+end
+
+local function save_node(base, id, node)
+  redis.call('HSET', base .. ':nodes', id, cjson.encode(node))
+end
+
+local function emit(base, event)
+  redis.call('XADD', base .. ':events', 'MAXLEN', '~', MAX_EVENTS, '*', 'event',
+             cjson.encode(event))
+end
+
+local function wake_at(base, member, at_ms)
+  redis.call('ZADD', base .. ':due', number_text(at_ms), member)
+end
+
+local function move(base, id, node, state)
+  redis.call('HINCRBY', base, 'n:' .. node.state, -1)
+  redis.call('HINCRBY', base, 'n:' .. state, 1)
+  node.state = state
+  emit(base, {type = 'node', node = id, state = state, attempt = node.attempt,
+              error = node.error, worker = node.worker})
+end
+
+-- Every key of the handoff lives as long as the last of its changes says.
+local function keep_alive(base)
+  local retention_ms = tonumber(redis.call('HGET', base, 'retention_ms'))
+  for _, suffix in ipairs({'', ':plan', ':nodes', ':due', ':events', ':merged'}) do
+    redis.call('PEXPIRE', base .. suffix, retention_ms)
+  end
+  return retention_ms
+end
+
+local function end_handoff(base, state, now_ms)
+  redis.call('HSET', base, 'state', state, 'ended_at', number_text(now_ms))
+  redis.call('DEL', base .. ':due')
+  emit(base, {type = 'handoff', state = state})
+  keep_alive(base)
+end
+
+local function parent_of(id)
+  return string.match(id, '^(.*)%.[^.]+$') or ''
+end
+
+-- Ends a node and everything that follows from it: its parent goes on when its last child has
+-- ended, the handoff joins when its last first-level node has. Adds to `publish`.
+local function end_node(base, id, node, state, now_ms, publish)
+  local cancelled, patience = unpack(header(base, 'cancelled_at', 'patience_ms'))
+  while true do
+    node.ended_at = now_ms
+    move(base, id, node, state)
+    save_node(base, id, node)
+    redis.call('ZREM', base .. ':due', id)
+    local parent_id = parent_of(id)
+    if parent_id == '' then
+      if redis.call('HINCRBY', base, 'pending', -1) > 0 then
+        return
+      end
+      if cancelled then
+        end_handoff(base, 'cancelled', now_ms)
+        return
+      end
+      redis.call('HSET', base, 'state', 'joining')
+      emit(base, {type = 'handoff', state = 'joining'})
+      wake_at(base, 'join', now_ms + tonumber(patience))
+      publish[#publish + 1] = {'join'}
+      return
+    end
+    local parent = load_node(base, parent_id)
+    parent.pending = parent.pending - 1
+    if parent.pending > 0 or parent.state ~= 'suspended' then
+      save_node(base, parent_id, parent)
+      return
+    end
+    if not cancelled then
+      parent.step = parent.step + 1
+      parent.attempt = 0
+      move(base, parent_id, parent, 'waiting')
+      save_node(base, parent_id, parent)
+      wake_at(base, parent_id, now_ms + tonumber(patience))
+      publish[#publish + 1] = {'run', parent_id}
+      return
+    end
+    id, node, state = parent_id, parent, 'cancelled'
+  end
+end

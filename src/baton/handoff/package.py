@@ -1,0 +1,69 @@
+"""What a handoff asks for: validated before anything is written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from baton.errors import InvalidInputError
+
+MAX_INSTRUCTION_CHARACTERS = 100_000
+
+Instruction = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_INSTRUCTION_CHARACTERS),
+]
+RunnerName = Annotated[str, StringConstraints(pattern=r"^[\w.:-]{1,128}$")]
+MergePolicy = Literal["append", "none"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSpec(_Frozen):
+    """One task of a handoff: what to do, and which runner does it (None: the default)."""
+
+    instruction: Instruction
+    runner: RunnerName | None = None
+
+
+class Limits(_Frozen):
+    """Bounds of one handoff; they travel with it."""
+
+    lease_seconds: float = Field(default=30.0, ge=0.5, le=3600)
+    node_timeout_seconds: float = Field(default=600.0, ge=0.1, le=86_400)
+    max_attempts: int = Field(default=5, ge=1, le=100)
+    max_depth: int = Field(default=4, ge=1, le=15)
+    max_children: int = Field(default=1_000, ge=1, le=100_000)
+    max_nodes: int = Field(default=10_000, ge=1, le=1_000_000)
+    retention_seconds: int = Field(default=7 * 86_400, ge=60)
+
+
+class HandoffRequest(_Frozen):
+    """A context at a version, the tasks to do over it, and how their results become one."""
+
+    session_id: str
+    context_version: str
+    agent_id: str
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    merge: MergePolicy = "append"
+    limits: Limits = Limits()
+
+
+def make_request(**fields: object) -> HandoffRequest:
+    """A validated request.
+
+    Raises:
+        InvalidInputError: names the first wrong field by its path, such as `tasks.2.instruction`.
+    """
+    try:
+        request = HandoffRequest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(path, first["msg"], first["input"]) from None
+    if len(request.tasks) > request.limits.max_nodes:
+        raise InvalidInputError("tasks", f"at most {request.limits.max_nodes}", len(request.tasks))
+    return request

@@ -1,0 +1,441 @@
+"""The tree of a handoff in Redis: every transition is one script, so the census always adds up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from redis.exceptions import NoScriptError
+
+from baton.content.blob import pack_blob, unpack_blob
+from baton.content.text import decode_text, encode_text
+from baton.errors import ContextCorruptError, FencedError, HandoffNotFoundError, SpawnLimitError
+from baton.handoff.keys import INDEX, OPEN, HandoffKeys
+from baton.redis_client import redis_errors, require_binary
+from baton.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import redis
+
+    from baton.agents.runner import ChildTask
+    from baton.handoff.package import HandoffRequest
+
+_OPEN: Final = Script("baton.handoff", "open")
+_START: Final = Script("baton.handoff", "start")
+_CLAIM: Final = Script("baton.handoff", "claim")
+_RENEW: Final = Script("baton.handoff", "renew")
+_FINISH: Final = Script("baton.handoff", "finish")
+_SUSPEND: Final = Script("baton.handoff", "suspend")
+_CLAIM_JOIN: Final = Script("baton.handoff", "claim_join")
+_FINISH_JOIN: Final = Script("baton.handoff", "finish_join")
+_CANCEL: Final = Script("baton.handoff", "cancel")
+_SWEEP: Final = Script("baton.handoff", "sweep")
+_PROGRESS: Final = Script("baton.handoff", "progress")
+
+SLICE: Final = 500
+STAGING_MS: Final = 60_000
+BLOB_LIMIT_BYTES: Final = 1 << 30
+
+Renewal = Literal["held", "cancelled", "lost"]
+Verdict = Literal["ok", "failed", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Something to publish: `run` a node, `join` or `start` the handoff."""
+
+    kind: Literal["run", "join", "start"]
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to run a node until its lease ends; `fence` proves it.
+
+    `step` is 0 for the first run and counts continuations; `then` is the continuation's
+    instruction, empty where the node's draft and its children's results simply become its result.
+    """
+
+    handoff_id: str
+    node_id: str
+    fence: int
+    attempt: int
+    step: int
+    child_count: int
+    instruction: str
+    runner: str
+    then: str
+    session_id: str
+    context_version: str
+    agent_id: str
+    max_depth: int
+    max_children: int
+    nodes_left: int
+    timeout_seconds: float
+    lease_seconds: float
+
+    @property
+    def depth(self) -> int:
+        """1 on the first level."""
+        return self.node_id.count(".") + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node could not be claimed: its state, or the handoff's; and what follows."""
+
+    state: str
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a worker reports about a node besides its content. No content, no secrets."""
+
+    error_type: str = ""
+    error: str = ""
+    usage: dict[str, int] | None = None
+    cost_usd: float = 0.0
+    details: dict[str, Any] | None = None
+    size_bytes: int = 0
+    retry_after_seconds: float = 0.0
+
+    def encode(self) -> str:
+        """JSON for the script; absent where there is nothing to say."""
+        fields = {
+            "error_type": self.error_type,
+            "error": self.error,
+            "usage": self.usage,
+            "cost_usd": self.cost_usd,
+            "details": self.details,
+            "size_bytes": self.size_bytes,
+        }
+        said = {name: value for name, value in fields.items() if value}
+        return json.dumps({**said, "retry_after_ms": round(self.retry_after_seconds * 1000)})
+
+
+class HandoffTree:
+    """The states of handoffs and nodes, changed by scripts only. Safe for threads.
+
+    Every change is idempotent: asked twice, it answers the same. Every method raises
+    StoreUnavailableError where Redis does not answer.
+    """
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._redis = require_binary(redis_client)
+
+    def open(self, handoff_id: str, request: HandoffRequest, default_runner: str) -> None:
+        """Record the handoff and its first level. It exists wholly, or not at all.
+
+        The plan is written first, in slices; nothing points to it until the last script, so a
+        client that dies half-way leaves only a plan that expires.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        retention_ms = request.limits.retention_seconds * 1000
+        with redis_errors(self._redis):
+            for first in range(0, len(request.tasks), SLICE):
+                tasks = request.tasks[first : first + SLICE]
+                plan = {
+                    str(first + slot): _encode_plan(task.instruction, task.runner or default_runner)
+                    for slot, task in enumerate(tasks)
+                }
+                pipeline = self._redis.pipeline(transaction=False)
+                pipeline.hset(keys.plan, mapping=plan)
+                pipeline.pexpire(keys.plan, retention_ms)
+                pipeline.execute()
+            pipeline = self._redis.pipeline(transaction=False)
+            now_seconds = _seconds(self._redis)
+            for index in (INDEX, OPEN):
+                pipeline.zadd(index, {handoff_id: now_seconds})
+                pipeline.pexpire(index, retention_ms)
+            pipeline.zremrangebyscore(INDEX, "-inf", now_seconds - retention_ms / 1000)
+            pipeline.execute()
+            _OPEN(self._redis, [keys.base], [json.dumps(_header(request)), len(request.tasks)])
+
+    def start(self, handoff_id: str) -> int:
+        """Put the first level under the sweep's care; the number of its nodes, 0 if it is over."""
+        keys = HandoffKeys.of(handoff_id)
+        first, count = 0, 0
+        with redis_errors(self._redis):
+            while first >= 0:
+                _, count, first = _START(self._redis, [keys.base], [first, SLICE])
+        return int(count)
+
+    def claim(self, handoff_id: str, node_id: str, worker: str) -> Claim | Refusal:
+        """Take a waiting node, with a lease and a new fencing token."""
+        keys = HandoffKeys.of(handoff_id)
+        with redis_errors(self._redis):
+            answer = _CLAIM(self._redis, [keys.base], [node_id, worker])
+        if answer[0] == b"refused":
+            return Refusal(answer[1].decode(), _moves(answer[2]))
+        plan = json.loads(answer[5])
+        return Claim(
+            handoff_id=handoff_id,
+            node_id=node_id,
+            fence=answer[1],
+            attempt=answer[2],
+            step=answer[3],
+            child_count=answer[4],
+            instruction=plan["instruction"],
+            runner=plan["runner"],
+            then=answer[6].decode(),
+            session_id=answer[7].decode(),
+            context_version=answer[8].decode(),
+            agent_id=answer[9].decode(),
+            max_depth=answer[10],
+            max_children=answer[11],
+            nodes_left=answer[12],
+            timeout_seconds=answer[13] / 1000,
+            lease_seconds=answer[14] / 1000,
+        )
+
+    def renew(self, leases: Sequence[tuple[str, str, int]]) -> list[Renewal]:
+        """Renew leases, each (handoff, node or `join`, fence), in one round trip."""
+        with redis_errors(self._redis):
+            pipeline = self._redis.pipeline(transaction=False)
+            for handoff_id, node_id, fence in leases:
+                _RENEW.queue(pipeline, [HandoffKeys.of(handoff_id).base], [node_id, fence])
+            answers = pipeline.execute(raise_on_error=False)
+            for position, (handoff_id, node_id, fence) in enumerate(leases):
+                if isinstance(answers[position], NoScriptError):
+                    answers[position] = _RENEW(
+                        self._redis, [HandoffKeys.of(handoff_id).base], [node_id, fence]
+                    )
+                elif isinstance(answers[position], Exception):
+                    raise answers[position]
+        return [answer.decode() for answer in answers]
+
+    def finish(
+        self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
+    ) -> tuple[str, tuple[Move, ...]]:
+        """Commit a node's end: the state it got, and what is to be published.
+
+        Raises:
+            FencedError: the claim has passed to another worker; nothing was written.
+        """
+        keys = HandoffKeys.of(claim.handoff_id)
+        staged = "" if content is None else keys.staging(claim.node_id, claim.fence, "result")
+        args: list[str | bytes | float] = [
+            claim.node_id, claim.fence, verdict, ending.encode(), staged,
+        ]  # fmt: skip
+        blob = None if content is None else pack_blob(encode_text(content))
+        with redis_errors(self._redis):
+            while True:
+                if blob is not None:
+                    self._stage(staged, blob)
+                kind, state, moves = _FINISH(self._redis, [keys.base], args)
+                if kind == b"done":
+                    return state.decode(), _moves(moves)
+                if kind == b"fenced":
+                    raise _fenced(claim, state.decode())
+
+    def suspend(
+        self, claim: Claim, children: Sequence[ChildTask], then: str, draft: str
+    ) -> list[str]:
+        """Write the children's plan and the node's suspension at once; the children's ids.
+
+        Raises:
+            FencedError: the claim has passed to another worker, or the handoff was cancelled.
+            SpawnLimitError: the handoff would get too many nodes; nothing was written.
+        """
+        keys = HandoffKeys.of(claim.handoff_id)
+        plan_key = keys.staging(claim.node_id, claim.fence, "plan")
+        draft_key = keys.staging(claim.node_id, claim.fence, "draft")
+        plan = {
+            f"{claim.node_id}.{claim.child_count + index}": _encode_plan(
+                child.instruction, child.runner or claim.runner
+            )
+            for index, child in enumerate(children)
+        }
+        blob = pack_blob(encode_text(draft))
+        args: list[str | bytes | float] = [
+            claim.node_id, claim.fence, len(children), plan_key, draft_key,
+        ]  # fmt: skip
+        with redis_errors(self._redis):
+            while True:
+                self._stage_plan(plan_key, {**plan, f"{claim.node_id}:then": then})
+                self._stage(draft_key, blob)
+                kind, *rest = _SUSPEND(self._redis, [keys.base], args)
+                if kind == b"suspended":
+                    return list(plan)
+                if kind == b"limit":
+                    raise SpawnLimitError(
+                        f"node {claim.node_id} may not spawn {len(children)} children: "
+                        f"{rest[0].decode()} is {rest[1]}"
+                    )
+                if kind != b"missing":
+                    raise _fenced(claim, kind.decode())
+
+    def claim_join(self, handoff_id: str, worker: str) -> int | None:
+        """Take the join; its fencing token, or None if it is not due or somebody else has it."""
+        with redis_errors(self._redis):
+            kind, value = _CLAIM_JOIN(self._redis, [HandoffKeys.of(handoff_id).base], [worker])
+        return int(value) if kind == b"claimed" else None
+
+    def finish_join(
+        self,
+        handoff_id: str,
+        fence: int,
+        state: str,
+        fields: dict[str, str],
+        merged: str | None = None,
+    ) -> bool:
+        """End the handoff; False if the join has passed to another worker."""
+        blob = b"" if merged is None else pack_blob(encode_text(merged))
+        with redis_errors(self._redis):
+            kind, _ = _FINISH_JOIN(
+                self._redis,
+                [HandoffKeys.of(handoff_id).base],
+                [fence, state, json.dumps(fields), blob],
+            )
+        return bool(kind == b"done")
+
+    def cancel(self, handoff_id: str) -> str:
+        """Cancel: nothing is claimed from now on, waiting nodes have ended; the state it got.
+
+        `running` means that leased nodes have yet to notice; it becomes `cancelled` when they do.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        with redis_errors(self._redis):
+            state, waiting, _ = _CANCEL(self._redis, [keys.base], [1, 0])
+            self.start(handoff_id)
+            skip = 0
+            while state == b"running" and waiting:
+                state, waiting, leased = _CANCEL(self._redis, [keys.base], [SLICE // 2, skip])
+                skip += leased
+        if state == b"gone":
+            raise _unknown(handoff_id)
+        return str(state.decode())
+
+    def sweep(
+        self, handoff_id: str, *, limit: int, backlog: bool
+    ) -> tuple[str, tuple[Move, ...], int]:
+        """Look at what is due: the state, what is to be published, members looked at."""
+        with redis_errors(self._redis):
+            state, moves, seen = _SWEEP(
+                self._redis, [HandoffKeys.of(handoff_id).base], [limit, "1" if backlog else "0"]
+            )
+        return state.decode(), _moves(moves), seen
+
+    def progress(self, claim: Claim, text: str) -> None:
+        """Append a line to the events, if the claim still holds."""
+        with redis_errors(self._redis):
+            _PROGRESS(
+                self._redis,
+                [HandoffKeys.of(claim.handoff_id).base],
+                [claim.node_id, claim.fence, text],
+            )
+
+    def results(self, handoff_id: str, node_ids: Sequence[str]) -> dict[str, str]:
+        """Results of nodes that have one, by node; batched, verified.
+
+        Raises:
+            ContextCorruptError: a stored result is not what was stored.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        found: dict[str, str] = {}
+        for first in range(0, len(node_ids), SLICE):
+            batch = node_ids[first : first + SLICE]
+            with redis_errors(self._redis):
+                values = self._redis.mget([keys.result(node_id) for node_id in batch])
+            for node_id, value in zip(batch, values, strict=True):
+                if value is not None:
+                    found[node_id] = _unpack(value, f"handoff {handoff_id} node {node_id}")
+        return found
+
+    def draft(self, handoff_id: str, node_id: str) -> str:
+        """What a node returned before it waited for its children; empty if it did not."""
+        with redis_errors(self._redis):
+            value = self._redis.get(HandoffKeys.of(handoff_id).draft(node_id))
+        return "" if value is None else _unpack(value, f"handoff {handoff_id} draft {node_id}")
+
+    def merged(self, handoff_id: str) -> str | None:
+        """The merged result, or None if there is none."""
+        with redis_errors(self._redis):
+            value = self._redis.get(HandoffKeys.of(handoff_id).merged)
+        return None if value is None else _unpack(value, f"handoff {handoff_id} merged result")
+
+    def open_ids(self) -> Iterator[str]:
+        """Handoffs that may still have something due."""
+        with redis_errors(self._redis):
+            for member in self._redis.zrange(OPEN, 0, -1):
+                yield member.decode()
+
+    def close(self, handoff_id: str) -> None:
+        """Take a handoff that has ended, or has expired, off the sweep's list."""
+        with redis_errors(self._redis):
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrem(OPEN, handoff_id)
+            pipeline.execute()
+
+    # --- one round trip each -------------------------------------------------------------------
+
+    def _stage(self, key: str, blob: bytes) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(key, blob, px=STAGING_MS)
+        pipeline.execute()
+
+    def _stage_plan(self, key: str, plan: dict[str, str]) -> None:
+        entries = list(plan.items())
+        pipeline = self._redis.pipeline(transaction=False)
+        for first in range(0, len(entries), SLICE):
+            pipeline.hset(key, mapping=dict(entries[first : first + SLICE]))
+        pipeline.pexpire(key, STAGING_MS)
+        pipeline.execute()
+
+
+def _header(request: HandoffRequest) -> dict[str, str | int]:
+    """The fixed fields of the base hash. Times in ms."""
+    limits = request.limits
+    lease_ms = round(limits.lease_seconds * 1000)
+    return {
+        "format": 1,
+        "session": request.session_id,
+        "version": request.context_version,
+        "agent": request.agent_id,
+        "merge": request.merge,
+        "first_level": len(request.tasks),
+        "lease_ms": lease_ms,
+        # How long a published message may go unanswered before the sweep publishes it again.
+        "patience_ms": lease_ms,
+        "timeout_ms": round(limits.node_timeout_seconds * 1000),
+        "max_attempts": limits.max_attempts,
+        "max_depth": limits.max_depth,
+        "max_children": limits.max_children,
+        "max_nodes": limits.max_nodes,
+        "retention_ms": limits.retention_seconds * 1000,
+    }
+
+
+def _encode_plan(instruction: str, runner: str) -> str:
+    return json.dumps({"instruction": instruction, "runner": runner}, ensure_ascii=False)
+
+
+def _moves(encoded: bytes) -> tuple[Move, ...]:
+    return tuple(Move(*move) for move in json.loads(encoded))
+
+
+def _unpack(blob: bytes, what: str) -> str:
+    try:
+        return decode_text(unpack_blob(blob, limit_bytes=BLOB_LIMIT_BYTES))
+    except ContextCorruptError as error:
+        raise ContextCorruptError(f"{what}: {error}") from error
+
+
+def _seconds(client: Any) -> float:
+    seconds, microseconds = client.time()
+    return float(seconds) + microseconds / 1e6
+
+
+def _fenced(claim: Claim, state: str) -> FencedError:
+    return FencedError(
+        f"handoff {claim.handoff_id} node {claim.node_id}: claim {claim.fence} is no longer valid "
+        f"(the node is {state}); this result is refused"
+    )
+
+
+def _unknown(handoff_id: str) -> HandoffNotFoundError:
+    return HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")

@@ -1,0 +1,28 @@
+"""The names that travel: tasks and queues. They are wire format; changing one is a migration."""
+
+from __future__ import annotations
+
+from typing import Final
+
+START: Final = "handoff.start"
+RUN: Final = "agent.run"
+JOIN: Final = "handoff.join"
+SWEEP_AGENTS: Final = "lifecycle.sweep_agents"
+SWEEP_NODES: Final = "lifecycle.sweep_nodes"
+SWEEP_ACCESS: Final = "lifecycle.sweep_access"
+
+AGENTS: Final = "agents"
+CONTEXT: Final = "context"
+LIFECYCLE: Final = "lifecycle"
+ARCHIVE: Final = "archive"
+
+QUEUES: Final = (AGENTS, CONTEXT, LIFECYCLE, ARCHIVE)
+
+QUEUE_OF: Final[dict[str, str]] = {
+    START: CONTEXT,
+    RUN: AGENTS,
+    JOIN: CONTEXT,
+    SWEEP_AGENTS: LIFECYCLE,
+    SWEEP_NODES: LIFECYCLE,
+    SWEEP_ACCESS: LIFECYCLE,
+}

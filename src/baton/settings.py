@@ -1,0 +1,124 @@
+"""What a client of Baton can set: addresses, the state folder, sizes, limits.
+
+This module and `config.settings` are the only readers of the environment; entry points call
+`load_settings` once and pass values on. Every variable begins with `BATON_`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from baton.errors import SettingsError
+
+KIB = 1024
+MIB = 1024 * KIB
+DAY_SECONDS = 86_400
+
+
+class ClientSettings(BaseSettings):
+    """Settings of anything that talks to a Baton deployment. Frozen; secrets print as `***`."""
+
+    model_config = SettingsConfigDict(env_prefix="BATON_", frozen=True, extra="ignore")
+
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Where contexts and handoffs live: redis://, rediss:// or unix:// URL. "
+        "Unset: the embedded server in the state folder.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery's broker. Unset: the next database of the store's server.",
+    )
+    embedded_redis: Literal["auto", "never"] = Field(
+        default="auto",
+        description="`auto`: start a private Redis when none is reachable. `never`: fail instead; "
+        "for deployments, where a second, empty store would be worse than an error.",
+    )
+    state_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_state_path("baton", appauthor=False),
+        description="Folder of the embedded server's data and of logs (created with mode 0700).",
+    )
+    redis_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=600, description="Longest wait for one answer from Redis."
+    )
+    redis_max_connections: int = Field(
+        default=128, ge=4, le=10_000, description="Connections of one process to the store."
+    )
+    max_context_bytes: int = Field(
+        default=256 * MIB,
+        ge=1,
+        le=4096 * MIB,
+        description="Largest context accepted, as UTF-8 bytes.",
+    )
+    context_backstop_seconds: int = Field(
+        default=38 * DAY_SECONDS,
+        ge=1,
+        le=3650 * DAY_SECONDS,
+        description="Physical expiry of an untouched session: 24 h + 7 d + 30 d of margin.",
+    )
+    cache_max_bytes: int = Field(
+        default=256 * MIB, ge=0, le=1 << 40, description="Byte bound of a process's context cache."
+    )
+    compression: Literal["gzip", "zstd", "none"] = Field(
+        default="gzip", description="Codec of newly stored chunks; any stored codec is readable."
+    )
+    default_runner: str = Field(
+        default="offline",
+        description="Runner of tasks that name none.",
+        pattern=r"^[\w.:-]{1,128}$",
+    )
+    lease_seconds: float = Field(
+        default=30.0, ge=0.5, le=3600, description="A worker's claim on a node between renewals."
+    )
+    node_timeout_seconds: float = Field(
+        default=600.0, ge=0.1, le=86_400, description="Longest run of one node."
+    )
+    node_max_attempts: int = Field(
+        default=5, ge=1, le=100, description="Claims of one node before it counts as lost."
+    )
+    handoff_max_depth: int = Field(
+        default=4, ge=1, le=15, description="Levels of a handoff's tree, the first tasks being 1."
+    )
+    handoff_max_children: int = Field(
+        default=1_000, ge=1, le=100_000, description="Children that one node may spawn."
+    )
+    handoff_max_nodes: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Nodes of one handoff, children included."
+    )
+    handoff_retention_seconds: int = Field(
+        default=7 * DAY_SECONDS,
+        ge=60,
+        le=365 * DAY_SECONDS,
+        description="How long a handoff's tree and results stay after its last change.",
+    )
+    max_result_bytes: int = Field(
+        default=16 * MIB, ge=1, le=256 * MIB, description="Largest result of one node."
+    )
+    agent_dead_after_seconds: float = Field(
+        default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
+    )
+
+
+_Settings = TypeVar("_Settings", bound=ClientSettings)
+
+
+def load_settings(kind: type[_Settings], **overrides: object) -> _Settings:
+    """Read `kind` from the environment, `overrides` first.
+
+    Raises:
+        SettingsError: a variable has a value that its field refuses; names the variable.
+    """
+    try:
+        return kind(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        model_field = kind.model_fields.get(field)
+        secret = model_field is not None and "Secret" in str(model_field.annotation)
+        got = "<hidden>" if secret else first["input"]
+        raise SettingsError(f"BATON_{field.upper()}", first["msg"], got) from None

@@ -1,0 +1,1 @@
+"""Contexts in Redis: immutable chunks, manifests, versions, access notes."""

