@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery, signals
 from pydantic import SecretStr
@@ -25,9 +25,6 @@ from workers.reporting import PoolReport, report_beat
 from workers.runtime import Runtime
 from workers.transport import ResilientAMQP
 from workers.visibility import VisibilityHeartbeat
-
-if TYPE_CHECKING:
-    from celery.beat import Service
 
 
 class BatonApp(Celery):
@@ -65,7 +62,7 @@ class BatonApp(Celery):
             self._runtime_pid = os.getpid()
         with self._runtime_lock:
             if self._runtime is None:
-                self._runtime = Runtime(self.settings)
+                self._runtime = Runtime(self.settings, self)
             return self._runtime
 
     def close_runtime(self) -> None:
@@ -89,7 +86,8 @@ def _value(secret: SecretStr | None) -> str | None:
 
 app = BatonApp("baton", amqp=ResilientAMQP, include=["tasks.handoff", "tasks.lifecycle"])
 app.add_defaults(_options)
-app.steps["consumer"].update({VisibilityHeartbeat, PoolReport})
+app.steps["worker"].add(VisibilityHeartbeat)
+app.steps["consumer"].add(PoolReport)
 
 
 @signals.worker_init.connect(weak=False)
@@ -101,7 +99,7 @@ def _prepare_worker(**_: Any) -> None:
 
 
 @signals.beat_init.connect(weak=False)
-def _prepare_beat(sender: Service, **_: Any) -> None:
+def _prepare_beat(sender: Any, **_: Any) -> None:
     _hold_lifeline()
     report_beat(app, sender.hostname or "beat")
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DONE: Final = 0
 USAGE: Final = 2
 FAILED: Final = 4
+CANCELLED: Final = 5
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _TICK_SECONDS: Final = 0.1
@@ -45,19 +46,28 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until told to stop; returns the exit code (0 stopped, 2 usage, 4 could not run)."""
+    """Run until told to stop.
+
+    Returns the exit code: 0 stopped, 2 usage, 4 could not run, 5 stopped before it ran.
+    """
     options = _parse(arguments)
+    for number in _SIGNALS:  # until the launcher counts them, each ends us by way of `finally`
+        signal.signal(number, signal.default_int_handler)
     try:
         settings = _absolute(load_settings(AppSettings))
         _make_folders(settings.state_dir)
         with open_store_server(settings, _say) as server:
-            return Launcher(settings, server, ready_fd=options.ready_fd).run()
+            code = Launcher(settings, server, ready_fd=options.ready_fd).run()
+        _say("Stopped.")
+    except KeyboardInterrupt:
+        return CANCELLED
     except InvalidInputError as error:
         _say(f"error: {error}")
         return USAGE
     except BatonError as error:
         _say(f"error: {error}")
         return FAILED
+    return code
 
 
 class Launcher:
@@ -77,7 +87,9 @@ class Launcher:
 
     def run(self) -> int:
         """Start everything, supervise it until a signal, stop everything."""
-        with self._signals(), self._lifeline() as fd:
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+        with self._lifeline() as fd:
             supervisor = self._supervisor(fd)
             reporter = Reporter(lambda: self._report(supervisor), _REPORT_SECONDS)
             try:
@@ -131,7 +143,6 @@ class Launcher:
             supervisor.terminate(names)
             self._await_end(supervisor, names, warm_seconds + _GRACE_SECONDS)
         supervisor.kill()
-        _say("Stopped.")
 
     def _await_end(self, supervisor: Supervisor, names: Sequence[str], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -205,15 +216,6 @@ class Launcher:
         _say(f"Redis: {kind}{redact_url(self._server.url)}")
         _say(f"Pools: {', '.join(sizes)}; beat")
         _say(f"Logs: {_log_folder(self._settings)}")
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stops += 1

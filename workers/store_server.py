@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreServer:
-    """The Redis in use. `embedded` is None for one that was there; `replaced`: it stands in for
-    a configured one that did not answer.
+    """The Redis in use.
+
+    `embedded` is None for one that was there; `replaced`: it stands in for a configured one that
+    did not answer.
     """
 
     url: str

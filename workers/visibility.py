@@ -17,7 +17,7 @@ from kombu.transport.redis import Channel, Transport
 
 if TYPE_CHECKING:
     from celery import Celery
-    from celery.worker import WorkController
+    from celery.worker.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 
@@ -29,27 +29,32 @@ _REDIS_ERRORS: Final = Transport.connection_errors + Transport.channel_errors
 class VisibilityHeartbeat(bootsteps.StartStopStep):
     """Renews, every quarter of the visibility timeout, what this worker has yet to finish.
 
-    Installed by `app.steps["worker"].add(VisibilityHeartbeat)`. It covers messages that run and
-    messages that wait in the worker, but not those that wait for a rate limit.
+    Installed by `app.steps["consumer"].add(VisibilityHeartbeat)`. It covers messages that run
+    and messages that wait in the worker, but not those that wait for a rate limit.
 
     There is no `stop`: a warm shutdown still waits for running tasks, so the beat goes on until
     the process ends.
     """
 
-    requires = ("celery.worker.components:Pool",)
+    def __init__(self, parent: Consumer, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._thread: threading.Thread | None = None
 
-    def start(self, parent: WorkController) -> None:
-        """Start the beat. After the pool, so that its first processes are forked without it."""
-        app: Celery = parent.app
+    def start(self, parent: Consumer) -> None:
+        """Start the beat, if this is the worker's first connection to the broker."""
+        if self._thread is not None:
+            return
+        app = parent.app
         timeout_seconds = float(
             app.conf.broker_transport_options.get("visibility_timeout", Channel.visibility_timeout)
         )
-        threading.Thread(
+        self._thread = threading.Thread(
             target=_beat_for_ever,
             args=(app, timeout_seconds / BEATS_PER_TIMEOUT),
             name="visibility-heartbeat",
             daemon=True,
-        ).start()
+        )
+        self._thread.start()
 
 
 def renew(app: Celery, delivery_tags: set[str], *, timeout_seconds: float) -> None:

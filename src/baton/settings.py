@@ -6,7 +6,7 @@ This module and `config.settings` are the only readers of the environment; entry
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # pydantic reads it when the class is made
 from typing import Literal, TypeVar
 
 import platformdirs

@@ -7,7 +7,9 @@ character once. `re` is only asked which single characters an atom such as `[a-z
 
 Understood: literals, `.`, classes, `\d \w \s \D \W \S`, `^ $ \b \B`, groups, `|`, `* + ?` and
 `{m,n}`, lazy forms too. Refused, with the reason: back-references, look-around, named groups,
-inline flags, and patterns too long or too large when unrolled.
+inline flags, and patterns too long or too large when unrolled. The few patterns that meet a new
+state at almost every character are given up on after a fixed amount of work (about ten seconds),
+so that the same pattern on the same text has the same end everywhere.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from baton.errors import InvalidInputError
 
 MAX_PATTERN_CHARS: Final = 200
 MAX_DEPTH: Final = 20
-MAX_STATES: Final = 2_000
-_MAX_CACHED_MOVES: Final = 50_000
+MAX_STATES: Final = 500
+MAX_WORK: Final = 20_000_000
+_MAX_CACHED_PLACES: Final = 500_000
 
 Kind = Literal["edge", "word", "other"]
 """What stands on one side of a position: the line's end, a word's character, another one."""
@@ -77,7 +80,11 @@ class LineRegex:
         self._automaton = _Automaton(tree)
 
     def search(self, line: str) -> int | None:
-        """Where the match that ends first ends in `line` (without its line feed), or None."""
+        """Where the match that ends first ends in `line` (without its line feed), or None.
+
+        Raises:
+            InvalidInputError: this pattern has been too much work on the lines so far.
+        """
         return self._automaton.search(line)
 
 
@@ -226,6 +233,7 @@ class _Automaton:
         # A place is (atom, next place), (assertion, next place) or (None, places to go on at).
         self._places: list[tuple[_Atom | _Assertion | None, tuple[int, ...]]] = []
         self._emitted = 0
+        self._work = 0
         self._final = self._add(None, ())
         self._start = self._emit(tree, self._final)
         self._matched = _State(frozenset(), "edge")
@@ -241,7 +249,7 @@ class _Automaton:
 
     def _forget(self) -> None:
         self._states: dict[tuple[frozenset[int], Kind], _State] = {}
-        self._moves = 0
+        self._cached = 0
         self._first = self._state(frozenset({self._start}), "edge")
 
     def _state(self, places: frozenset[int], before: Kind) -> _State:
@@ -259,12 +267,17 @@ class _Automaton:
                 if isinstance(what, _Atom) and what.matches.match(char):
                     stepped.add(following[0])
             target = self._state(frozenset(stepped), kind)
-        if self._moves >= _MAX_CACHED_MOVES:
-            self._forget()
-            target = target if target is self._matched else self._state(target.places, kind)
+        self._spend(len(reached))
         state.moves[char] = target
-        self._moves += 1
         return target
+
+    def _spend(self, places: int) -> None:
+        self._work += 1 + places
+        if self._work > MAX_WORK:
+            _refuse("a pattern that needs fewer states on this text", "<too much work>")
+        self._cached += 1 + places
+        if self._cached > _MAX_CACHED_PLACES:
+            self._forget()
 
     def _reach(self, state: _State, after: Kind) -> set[int]:
         """The places reached from `state` without reading, `after` being what comes next."""

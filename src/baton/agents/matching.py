@@ -18,8 +18,9 @@ _LINES_PER_CHECK: Final = 1_000
 class LinePattern(Protocol):
     """What is looked for in each line."""
 
-    literal: str
-    """A text that every matching line holds; may be empty."""
+    @property
+    def literal(self) -> str:
+        """A text that every matching line holds; may be empty."""
 
     def search(self, line: str) -> int | None:
         """Where the first match in `line` ends, or None."""

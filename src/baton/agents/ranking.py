@@ -5,8 +5,11 @@ accents in every script, and answers in milliseconds over tens of megabytes. Chi
 which put no spaces between words, are indexed by character and asked for by pairs of characters.
 """
 
+# ruff: noqa: RUF001  # letters and marks of other scripts are meant
+
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 import threading
@@ -143,7 +146,7 @@ def _match_expression(query: str) -> str:
 def _terms(word: str) -> Iterator[str]:
     for run in _SAME_SCRIPT.findall(word):
         if _UNSPACED_CHARACTER.match(run) and len(run) > 1:
-            yield from (f"{first} {second}" for first, second in zip(run, run[1:], strict=False))
+            yield from (f"{first} {second}" for first, second in itertools.pairwise(run))
         else:
             yield run
 

@@ -76,6 +76,10 @@ class Assignment(Protocol):
         """Results of the children this node spawned; empty on its first run."""
 
     @property
+    def draft(self) -> str:
+        """What this node returned before it waited for its children; empty on its first run."""
+
+    @property
     def seconds_left(self) -> float:
         """Time until the node's own timeout; give it to every blocking call."""
 

@@ -1,5 +1,7 @@
 """An extractive summary: the sentences closest to what the whole text is about, word for word."""
 
+# ruff: noqa: RUF001  # letters and marks of other scripts are meant
+
 from __future__ import annotations
 
 import math
@@ -19,7 +21,8 @@ MAX_SENTENCE_CHARS: Final = 500
 MIN_WORDS: Final = 4
 _SAME_ENOUGH: Final = 0.5
 
-_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]{0,3}(?=\s|\Z)|[。！？]")
+# Not before a lower-case word: that was an abbreviation such as "e.g.".
+_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]{0,3}(?=\s++[^a-zа-яё]|\s*+\Z)|[。！？]")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _LIST_ITEM: Final = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s+")
 _NOT_PROSE: Final = re.compile(r"\s*(?:#|\||<|[-=*_]{3,}\s*$)|\s*$")

@@ -1,5 +1,7 @@
 """The words that carry a text's meaning, for ranking and summaries."""
 
+# ruff: noqa: RUF001  # letters and marks of other scripts are meant
+
 from __future__ import annotations
 
 import re

@@ -26,5 +26,8 @@ class Dispatcher(Protocol):
     def join(self, handoff_id: str) -> None:
         """Have the handoff's results merged."""
 
+    def close(self) -> None:
+        """Close what it holds open; it is not used afterwards."""
+
     def backlog(self) -> int:
         """Messages that wait for a worker to run a node."""

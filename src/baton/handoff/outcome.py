@@ -70,6 +70,7 @@ class Outcome:
     session_id: str
     base_version: str
     agent_id: str
+    merge: str
     version: str | None
     census: Census
     created_at: datetime

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import redis
 
     from baton.agents.runner import ChildTask
+    from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.handoff.package import HandoffRequest
 
 _OPEN: Final = Script("baton.handoff", "open")
@@ -224,9 +225,10 @@ class HandoffTree:
         blob = None if content is None else pack_blob(encode_text(content))
         with redis_errors(self._redis):
             while True:
+                pipeline = self._redis.pipeline(transaction=False)
                 if blob is not None:
-                    self._stage(staged, blob)
-                kind, state, moves = _FINISH(self._redis, [keys.base], args)
+                    pipeline.set(staged, blob, px=STAGING_MS)
+                kind, state, moves = _FINISH.after(pipeline, self._redis, [keys.base], args)
                 if kind == b"done":
                     return state.decode(), _moves(moves)
                 if kind == b"fenced":
@@ -256,9 +258,10 @@ class HandoffTree:
         ]  # fmt: skip
         with redis_errors(self._redis):
             while True:
-                self._stage_plan(plan_key, {**plan, f"{claim.node_id}:then": then})
-                self._stage(draft_key, blob)
-                kind, *rest = _SUSPEND(self._redis, [keys.base], args)
+                pipeline = self._redis.pipeline(transaction=False)
+                _stage_plan(pipeline, plan_key, {**plan, f"{claim.node_id}:then": then})
+                pipeline.set(draft_key, blob, px=STAGING_MS)
+                kind, *rest = _SUSPEND.after(pipeline, self._redis, [keys.base], args)
                 if kind == b"suspended":
                     return list(plan)
                 if kind == b"limit":
@@ -358,11 +361,21 @@ class HandoffTree:
             value = self._redis.get(HandoffKeys.of(handoff_id).merged)
         return None if value is None else _unpack(value, f"handoff {handoff_id} merged result")
 
-    def open_ids(self) -> Iterator[str]:
-        """Handoffs that may still have something due."""
+    def open_ages(self) -> Iterator[tuple[str, float]]:
+        """Handoffs that may still have something due, and the seconds since they were recorded."""
         with redis_errors(self._redis):
-            for member in self._redis.zrange(OPEN, 0, -1):
-                yield member.decode()
+            now_seconds = _seconds(self._redis)
+            entries = self._redis.zrevrange(OPEN, 0, -1, withscores=True)
+        for member, opened_at in entries:
+            yield member.decode(), now_seconds - opened_at
+
+    def lease_seconds(self, handoff_id: str) -> float:
+        """How long a claim of this handoff lasts between renewals."""
+        with redis_errors(self._redis):
+            value = self._redis.hget(HandoffKeys.of(handoff_id).base, "lease_ms")
+        if value is None:
+            raise _unknown(handoff_id)
+        return int(value) / 1000
 
     def close(self, handoff_id: str) -> None:
         """Take a handoff that has ended, or has expired, off the sweep's list."""
@@ -371,20 +384,12 @@ class HandoffTree:
             pipeline.zrem(OPEN, handoff_id)
             pipeline.execute()
 
-    # --- one round trip each -------------------------------------------------------------------
 
-    def _stage(self, key: str, blob: bytes) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.set(key, blob, px=STAGING_MS)
-        pipeline.execute()
-
-    def _stage_plan(self, key: str, plan: dict[str, str]) -> None:
-        entries = list(plan.items())
-        pipeline = self._redis.pipeline(transaction=False)
-        for first in range(0, len(entries), SLICE):
-            pipeline.hset(key, mapping=dict(entries[first : first + SLICE]))
-        pipeline.pexpire(key, STAGING_MS)
-        pipeline.execute()
+def _stage_plan(pipeline: BinaryPipeline, key: str, plan: dict[str, str]) -> None:
+    entries = list(plan.items())
+    for first in range(0, len(entries), SLICE):
+        pipeline.hset(key, mapping=dict(entries[first : first + SLICE]))
+    pipeline.pexpire(key, STAGING_MS)
 
 
 def _header(request: HandoffRequest) -> dict[str, str | int]:
@@ -425,9 +430,9 @@ def _unpack(blob: bytes, what: str) -> str:
         raise ContextCorruptError(f"{what}: {error}") from error
 
 
-def _seconds(client: Any) -> float:
+def _seconds(client: BinaryRedis) -> float:
     seconds, microseconds = client.time()
-    return float(seconds) + microseconds / 1e6
+    return seconds + microseconds / 1e6
 
 
 def _fenced(claim: Claim, state: str) -> FencedError:

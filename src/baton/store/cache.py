@@ -45,7 +45,7 @@ class ContextCache:
         self._loading: dict[str, Future[str]] = {}
 
     def get_or_load(self, key: str, load: Callable[[], str]) -> str:
-        """The text under `key`, from `load` if it is not here; what `load` raises, all waiters get."""
+        """The text under `key`, from `load` if it is not here; what it raises, all waiters get."""
         with self._lock:
             text = self._entries.get(key)
             if text is not None:
@@ -69,7 +69,7 @@ class ContextCache:
     def _load(self, key: str, load: Callable[[], str], pending: Future[str]) -> None:
         try:
             text = load()
-        except BaseException as error:  # the waiters must not hang, whatever it was
+        except BaseException as error:  # noqa: BLE001  # waiters must not hang, whatever it was
             with self._lock:
                 del self._loading[key]
             pending.set_exception(error)

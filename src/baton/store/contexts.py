@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.content.digests import content_hash
 from baton.content.text import encode_text
-from baton.errors import ContextTooLargeError
+from baton.errors import ContextTooLargeError, VersionNotFoundError
 from baton.ids import check_id, new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.settings import DAY_SECONDS, MIB
@@ -58,6 +58,7 @@ class ContextStore:
     ) -> None:
         self._redis = require_binary(redis_client)
         self._max_context_bytes = max_context_bytes
+        self.backstop_ms = max(1, round(backstop_seconds * 1000))
         self._notes = AccessNotes(self._redis)
         manifests = Manifests(self._redis)
         self._reader = ContextReader(self._redis, manifests, cache)
@@ -66,7 +67,7 @@ class ContextStore:
             manifests,
             self._reader,
             compression=compression,
-            backstop_ms=max(1, round(backstop_seconds * 1000)),
+            backstop_ms=self.backstop_ms,
         )
 
     def put(
@@ -203,6 +204,32 @@ class ContextStore:
                 session_id = session_id_of(key)
                 if session_id is not None:
                     yield session_id
+
+    def exists(self, session_id: str) -> bool:
+        """Whether the session holds a context, here or in the archive."""
+        keys = SessionKeys.of(session_id)
+        with redis_errors(self._redis):
+            return self._redis.hget(keys.base, "state") == b"live"
+
+    def resolve_version(self, session_id: str, version: str | None = None) -> str:
+        """`version` if the session has it; the head if `version` is None. Reads no content.
+
+        Raises:
+            ContextNotFoundError, VersionNotFoundError, ContextArchivedError: there is no such.
+        """
+        keys = SessionKeys.of(session_id)
+        wanted = None if version is None else str(parse_version(version))
+        with redis_errors(self._redis):
+            head = self._reader.find_head(keys, session_id)
+            if head is None:
+                raise not_found(session_id)
+            if wanted is None or wanted == head.version:
+                return head.version
+            if not self._redis.hexists(keys.manifests, wanted):
+                raise VersionNotFoundError(
+                    f"session {session_id} has no version {wanted}; its head is {head.version}"
+                )
+        return wanted
 
     def find_version_by(self, session_id: str, agent_id: str) -> str | None:
         """The newest version of the session that `agent_id` wrote, or None if it wrote none.

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError
-
 from baton.clock import utc_from_ms
 from baton.content.chunking import average_chunk_bytes
 from baton.content.chunks import Piece, split
@@ -221,15 +219,7 @@ class ContextWriter:
         pipeline = self._redis.pipeline(transaction=False)
         for index, chunk in enumerate(staged):
             pipeline.set(f"{prefix}{index}", chunk, px=STAGING_MS)
-        _COMMIT.queue(pipeline, keys, args)
-        *stagings, answer = pipeline.execute(raise_on_error=False)
-        for failed in (staging for staging in stagings if isinstance(staging, Exception)):
-            raise failed
-        if isinstance(answer, NoScriptError):
-            answer = _COMMIT(self._redis, keys, args)
-        if isinstance(answer, Exception):
-            raise answer
-        return list(answer)
+        return list(_COMMIT.after(pipeline, self._redis, keys, args))
 
 
 def _place(

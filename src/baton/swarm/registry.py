@@ -19,7 +19,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from baton.clock import utc_from_ms
-from baton.errors import AgentNotFoundError, InvalidIdError, InvalidInputError, UnsupportedFormatError
+from baton.errors import (
+    AgentNotFoundError,
+    InvalidIdError,
+    InvalidInputError,
+    UnsupportedFormatError,
+)
 from baton.ids import check_id, new_agent_id, new_operation_id, new_session_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script

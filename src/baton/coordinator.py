@@ -1,0 +1,236 @@
+"""What an orchestrator holds: agents, their shared contexts, and handoffs to the workers."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import SecretStr
+
+from baton.dispatch import client_dispatcher
+from baton.embedded import running_url, server_folder
+from baton.errors import SettingsError
+from baton.handoff.package import Limits
+from baton.handoff.submission import Handoffs
+from baton.redis_client import connect
+from baton.settings import ClientSettings, load_settings
+from baton.store.cache import ContextCache
+from baton.store.contexts import ContextStore
+from baton.swarm.registry import AgentRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from baton.agents.runner import ChildTask
+    from baton.handoff.package import MergePolicy, TaskSpec
+    from baton.handoff.submission import Handoff
+    from baton.store.records import Commit, VersionRecord
+    from baton.swarm.registry import Agent
+
+
+class RedisSwarmCoordinator:
+    """The protocol's coordinator: agents share contexts through Redis. Safe for threads.
+
+    Args:
+        redis_host: the server, unless `redis_url` is given.
+        redis_port: its port.
+        redis_url: a redis://, rediss:// or unix:// URL.
+        settings: sizes, limits and the broker; by default those of `ClientSettings`, without the
+            environment.
+    """
+
+    def __init__(
+        self,
+        redis_host: str = "localhost",
+        redis_port: int = 6379,
+        redis_url: str | None = None,
+        *,
+        settings: ClientSettings | None = None,
+    ) -> None:
+        self._url = redis_url or f"redis://{redis_host}:{redis_port}/0"
+        self._settings = settings or ClientSettings.model_construct()
+        self.redis: redis.Redis = connect(self._url, self._settings)
+        self.store = ContextStore(
+            self.redis,
+            cache=ContextCache(self._settings.cache_max_bytes),
+            compression=self._settings.compression,
+            max_context_bytes=self._settings.max_context_bytes,
+            backstop_seconds=self._settings.context_backstop_seconds,
+        )
+        self.registry = AgentRegistry(
+            self.redis, dead_after_seconds=self._settings.agent_dead_after_seconds
+        )
+        self._seen: dict[str, str] = {}
+        self._seen_lock = threading.Lock()
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """A coordinator for `BATON_REDIS_URL`, or for the stack that `baton up` runs here.
+
+        Raises:
+            SettingsError: a variable is wrong, or no URL is set and no embedded server runs.
+        """
+        settings = load_settings(ClientSettings)
+        if settings.redis_url is not None:
+            return cls(redis_url=settings.redis_url.get_secret_value(), settings=settings)
+        url = running_url(server_folder(settings.state_dir))
+        if url is None:
+            raise SettingsError(
+                "BATON_REDIS_URL", "a URL, as no embedded server runs (`baton up`)", "<unset>"
+            )
+        return cls(
+            redis_url=url, settings=settings.model_copy(update={"redis_url": SecretStr(url)})
+        )
+
+    def register_agent(
+        self,
+        role: str,
+        context_capacity: int,
+        parent_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str:
+        """Register an agent; its id. A child joins its parent's session, a root gets a new one.
+
+        Raises:
+            AgentNotFoundError: there is no such parent.
+            InvalidInputError: an argument is malformed.
+        """
+        agent = self.registry.register(
+            role, context_capacity=context_capacity, parent_id=parent_id, metadata=metadata
+        )
+        return agent.agent_id
+
+    def update_context(self, context: str, agent_id: str, version: str | None = None) -> Commit:
+        """Write the agent's session, on top of the version this coordinator last saw of it.
+
+        Look at the result: `rejected` means that another writer came first. Read the context
+        again and write on top of that.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+            what `ContextStore.put` raises.
+        """
+        agent = self.registry.get(agent_id)
+        commit = self.store.put(
+            agent.session_id,
+            context,
+            agent_id=agent_id,
+            base_version=self._last_seen(agent.session_id),
+            version=version,
+        )
+        if commit.action == "accepted":
+            self._remember(agent.session_id, commit.version)
+        self.registry.heartbeat(agent_id)
+        return commit
+
+    def get_context(self, agent_id: str) -> str:
+        """The newest version that the agent wrote, or its session's head if it wrote none.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+            what `ContextStore.get` raises.
+        """
+        agent = self.registry.get(agent_id)
+        written = self.store.find_version_by(agent.session_id, agent_id)
+        context = self.store.get(agent.session_id, written, agent_id=agent_id)
+        self._remember(agent.session_id, context.version)
+        return context.content
+
+    def history(self, agent_id: str, limit: int = 10) -> list[VersionRecord]:
+        """The versions of the agent's session, newest first; empty before the first write.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+        """
+        session_id = self.registry.get(agent_id).session_id
+        return self.store.history(session_id, limit) if self.store.exists(session_id) else []
+
+    def session_of(self, agent_id: str) -> str:
+        """The session that the agent's contexts belong to.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+        """
+        return self.registry.get(agent_id).session_id
+
+    def hand_off(
+        self,
+        agent_id: str,
+        tasks: Sequence[str | TaskSpec | ChildTask],
+        *,
+        merge: MergePolicy = "append",
+        limits: Limits | None = None,
+    ) -> Handoff:
+        """Hand tasks over the agent's session, at its head, to the workers.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+            what `Handoffs.submit` raises.
+        """
+        agent = self.registry.get(agent_id)
+        return self.handoffs.submit(
+            agent.session_id, tasks, agent_id=agent_id, merge=merge, limits=limits
+        )
+
+    def list_active_agents(self) -> list[Agent]:
+        """Agents heard of lately, the latest first."""
+        return self.registry.list_active()
+
+    def cleanup_stale_agents(self, max_age_seconds: float) -> list[str]:
+        """Remove agents silent for longer than that; their ids. Their contexts stay."""
+        return self.registry.remove_stale(max_age_seconds)
+
+    def heartbeat(self, agent_id: str) -> None:
+        """Tell that the agent is alive.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+        """
+        self.registry.heartbeat(agent_id)
+
+    @cached_property
+    def handoffs(self) -> Handoffs:
+        """Handoffs to the workers of this deployment."""
+        return Handoffs(
+            self.redis,
+            self.store,
+            client_dispatcher(self._url, self._settings),
+            limits=_limits(self._settings),
+            default_runner=self._settings.default_runner,
+        )
+
+    def close(self) -> None:
+        """Send waiting notes of reads and close the connections."""
+        self.store.close()
+        if "handoffs" in self.__dict__:
+            self.handoffs.close()
+        self.redis.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _last_seen(self, session_id: str) -> str | None:
+        with self._seen_lock:
+            return self._seen.get(session_id)
+
+    def _remember(self, session_id: str, version: str) -> None:
+        with self._seen_lock:
+            self._seen[session_id] = version
+
+
+def _limits(settings: ClientSettings) -> Limits:
+    return Limits(
+        lease_seconds=settings.lease_seconds,
+        node_timeout_seconds=settings.node_timeout_seconds,
+        max_attempts=settings.node_max_attempts,
+        max_depth=settings.handoff_max_depth,
+        max_children=settings.handoff_max_children,
+        max_nodes=settings.handoff_max_nodes,
+        retention_seconds=settings.handoff_retention_seconds,
+    )

@@ -1,0 +1,323 @@
+"""The worker's side of a handoff: fan out, run a node, merge, sweep. Celery only calls this."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from baton.agents.runner import ChildResult, RunnerResult
+from baton.errors import (
+    BatonError,
+    BrokerUnavailableError,
+    FencedError,
+    InvalidInputError,
+    PermanentError,
+    RunnerError,
+    SessionBusyError,
+    StoreUnavailableError,
+    TransientError,
+)
+from baton.handoff.assignment import NodeAssignment
+from baton.handoff.leases import Lease
+from baton.handoff.merging import append_section, combine, work_log
+from baton.handoff.tree import Claim, Ending, Move, Refusal
+from baton.ids import check_node_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from baton.agents.catalog import RunnerCatalog
+    from baton.handoff.dispatcher import Dispatcher
+    from baton.handoff.leases import LeaseKeeper
+    from baton.handoff.outcome import NodeRecord, Outcome
+    from baton.handoff.tree import HandoffTree, Verdict
+    from baton.handoff.view import HandoffView
+    from baton.store.contexts import ContextStore
+
+logger = logging.getLogger(__name__)
+
+COMMIT_PATIENCE_SECONDS: Final = 300.0
+COMMIT_PAUSE_SECONDS: Final = 1.0
+MAX_RETRY_PAUSE_SECONDS: Final = 60.0
+MAX_ERROR_CHARACTERS: Final = 1_000
+MAX_JOIN_RACES: Final = 64
+SWEEP_BATCH: Final = 200
+UNOPENED_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRun:
+    """What came of one message: the node's state, and the children it now waits for."""
+
+    node_id: str
+    state: str
+    children: tuple[str, ...] = ()
+
+
+class HandoffEngine:
+    """Moves handoffs along. One per worker process; safe for threads.
+
+    Nothing here raises for a task's own failure: that is recorded in the tree. What is raised is
+    TransientError, where Redis does not answer; the message may then be tried again at any time.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ContextStore,
+        tree: HandoffTree,
+        view: HandoffView,
+        runners: RunnerCatalog,
+        dispatcher: Dispatcher,
+        keeper: LeaseKeeper,
+        worker: str,
+        max_result_bytes: int,
+    ) -> None:
+        self._store = store
+        self._tree = tree
+        self._view = view
+        self._runners = runners
+        self._dispatcher = dispatcher
+        self._keeper = keeper
+        self._worker = worker
+        self._max_result_bytes = max_result_bytes
+
+    def launch(self, handoff_id: str) -> list[str]:
+        """The first-level nodes to publish, now under the sweep's care; empty if it is over."""
+        return [str(slot) for slot in range(self._tree.start(handoff_id))]
+
+    def run_node(self, handoff_id: str, node_id: str) -> NodeRun:
+        """Claim a node, run it, and commit what came of it."""
+        claim = self._tree.claim(handoff_id, check_node_id(node_id), self._worker)
+        if isinstance(claim, Refusal):
+            self._publish(handoff_id, claim.moves)
+            return NodeRun(node_id, claim.state)
+        try:
+            return self._run_claimed(claim)
+        except FencedError as error:
+            logger.info("%s", error)
+            return NodeRun(node_id, "fenced")
+
+    def join(self, handoff_id: str) -> str:
+        """Merge the results and end the handoff, if that is due; the state it is in."""
+        fence = self._tree.claim_join(handoff_id, self._worker)
+        if fence is None:
+            return self._view.outcome(handoff_id).state
+        outcome = self._view.outcome(handoff_id)
+        lease = self._join_lease(handoff_id, fence)
+        self._keeper.hold(lease)
+        try:
+            self._merge_and_end(outcome, fence)
+        except PermanentError as error:
+            fields = {"error_type": type(error).__name__, "error": _bounded(str(error))}
+            self._tree.finish_join(handoff_id, fence, "failed", fields)
+        finally:
+            self._keeper.release(lease)
+        self._tree.close(handoff_id)
+        return self._view.outcome(handoff_id).state
+
+    def sweep(self) -> int:
+        """Look after every open handoff; how many messages were published again."""
+        backlog = self._dispatcher.backlog() > 0
+        published = 0
+        for handoff_id, age_seconds in self._tree.open_ages():
+            state, moves, _ = self._tree.sweep(handoff_id, limit=SWEEP_BATCH, backlog=backlog)
+            self._publish(handoff_id, moves)
+            published += len(moves)
+            ended = state not in ("running", "joining", "gone")
+            if ended or (state == "gone" and age_seconds > UNOPENED_SECONDS):
+                self._tree.close(handoff_id)
+        return published
+
+    # --- one node ------------------------------------------------------------------------------
+
+    def _run_claimed(self, claim: Claim) -> NodeRun:
+        assignment = NodeAssignment(
+            claim,
+            load=partial(
+                self._store.get, claim.session_id, claim.context_version, agent_id=claim.agent_id
+            ),
+            children=self._children(claim),
+            draft=self._tree.draft(claim.handoff_id, claim.node_id) if claim.step else "",
+            report=partial(self._tree.progress, claim),
+        )
+        lease = self._node_lease(claim, assignment)
+        self._keeper.hold(lease)
+        try:
+            result = self._run(claim, assignment)
+            if not assignment.spawned:
+                return self._commit(claim, "ok", _ending(result), result.content)
+            children = self._suspend(claim, assignment, result.content)
+            return NodeRun(claim.node_id, "suspended", tuple(children))
+        except FencedError:
+            raise
+        except TransientError as error:
+            pause = min(2.0**claim.attempt, MAX_RETRY_PAUSE_SECONDS)
+            return self._commit(claim, "retry", _failure(error, retry_after_seconds=pause))
+        except BatonError as error:
+            return self._commit(claim, "failed", _failure(error))
+        finally:
+            self._keeper.release(lease)
+
+    def _run(self, claim: Claim, assignment: NodeAssignment) -> RunnerResult:
+        if claim.step and not claim.then:
+            result = RunnerResult(combine(assignment.draft, assignment.children))
+        else:
+            result = self._call_runner(claim, assignment)
+        size_bytes = len(result.content.encode("utf-8", "surrogatepass"))
+        if size_bytes > self._max_result_bytes:
+            raise InvalidInputError(
+                "result", f"at most {self._max_result_bytes} bytes", f"<{size_bytes} bytes>"
+            )
+        return result
+
+    def _call_runner(self, claim: Claim, assignment: NodeAssignment) -> RunnerResult:
+        runner = self._runners.get(claim.runner)
+        try:
+            result = runner.run(assignment)
+        except BatonError:
+            raise
+        except Exception as error:  # a runner is the user's code: anything comes
+            raise RunnerError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(result, RunnerResult) or not isinstance(result.content, str):
+            raise RunnerError(
+                f"runner {claim.runner}: expected a RunnerResult with text, "
+                f"got {type(result).__name__}"
+            )
+        return result
+
+    def _children(self, claim: Claim) -> list[ChildResult]:
+        if not claim.step:
+            return []
+        ids = [f"{claim.node_id}.{index}" for index in range(claim.child_count)]
+        nodes = {node.node_id: node for node in self._view.nodes(claim.handoff_id)}
+        results = self._tree.results(claim.handoff_id, ids)
+        return [_child_result(nodes[child_id], results.get(child_id, "")) for child_id in ids]
+
+    def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> list[str]:
+        return self._tree.suspend(claim, assignment.spawned, assignment.then, draft)
+
+    def _commit(
+        self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
+    ) -> NodeRun:
+        """Commit, through an outage of Redis if need be: the work is done, and may have cost."""
+        give_up_at = time.monotonic() + COMMIT_PATIENCE_SECONDS
+        while True:
+            try:
+                state, moves = self._tree.finish(claim, verdict, ending, content)
+                break
+            except StoreUnavailableError:
+                if time.monotonic() > give_up_at:
+                    raise
+                logger.warning("node %s has ended; waiting for Redis to record it", claim.node_id)
+                time.sleep(COMMIT_PAUSE_SECONDS)
+        self._publish(claim.handoff_id, moves)
+        return NodeRun(claim.node_id, state)
+
+    def _node_lease(self, claim: Claim, assignment: NodeAssignment) -> Lease:
+        overrun = f"it ran longer than its timeout of {claim.timeout_seconds:g} s"
+        return Lease(
+            claim.handoff_id,
+            claim.node_id,
+            claim.fence,
+            claim.lease_seconds,
+            deadline=time.monotonic() + claim.timeout_seconds,
+            stop=assignment.stop,
+            overrun=partial(self._commit, claim, "failed", Ending("TimeoutError", overrun)),
+        )
+
+    # --- the join ------------------------------------------------------------------------------
+
+    def _join_lease(self, handoff_id: str, fence: int) -> Lease:
+        return Lease(
+            handoff_id,
+            "join",
+            fence,
+            self._tree.lease_seconds(handoff_id),
+            deadline=float("inf"),
+            stop=lambda: None,
+            overrun=lambda: None,
+        )
+
+    def _merge_and_end(self, outcome: Outcome, fence: int) -> None:
+        census = outcome.census
+        first_level = [
+            node for node in self._view.nodes(outcome.handoff_id) if node.parent_id is None
+        ]
+        ended_well = [node.node_id for node in first_level if node.state == "ok"]
+        state = "done" if census["ok"] == census.total else "degraded" if ended_well else "failed"
+        results = self._tree.results(outcome.handoff_id, ended_well)
+        lost = [node_id for node_id in ended_well if node_id not in results]
+        if lost:
+            raise RunnerError(f"the stored result of node {lost[0]} is gone")
+        section = work_log(outcome.handoff_id, outcome.agent_id, first_level, results)
+        fields = {}
+        if ended_well and outcome.merge == "append":
+            fields["merged_version"] = self._append(outcome, section)
+        self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
+
+    def _append(self, outcome: Outcome, section: str) -> str:
+        """Append to the newest head; the version. Once for each handoff, however often asked."""
+        for _ in range(MAX_JOIN_RACES):
+            head = self._store.get(outcome.session_id, agent_id=outcome.agent_id)
+            commit = self._store.put(
+                outcome.session_id,
+                append_section(head.content, section),
+                agent_id=outcome.agent_id,
+                base_version=head.version,
+                operation_id=outcome.handoff_id,
+            )
+            if commit.action == "accepted":
+                return commit.version
+        raise SessionBusyError(
+            f"session {outcome.session_id}: other writers won {MAX_JOIN_RACES} races in a row"
+        )
+
+    # --- messages ------------------------------------------------------------------------------
+
+    def _publish(self, handoff_id: str, moves: Sequence[Move]) -> None:
+        """Publish what follows. What the broker does not take, the sweep publishes."""
+        nodes = [move.node_id for move in moves if move.kind == "run"]
+        kinds = {move.kind for move in moves}
+        try:
+            if nodes:
+                self._dispatcher.run(handoff_id, nodes)
+            if "start" in kinds:
+                self._dispatcher.start(handoff_id)
+            if "join" in kinds:
+                self._dispatcher.join(handoff_id)
+        except BrokerUnavailableError as error:
+            logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
+
+
+def _ending(result: RunnerResult) -> Ending:
+    usage = {name: tokens for name, tokens in asdict(result.usage).items() if tokens}
+    return Ending(
+        usage=usage,
+        cost_usd=result.cost_usd,
+        details=dict(result.details),
+        size_bytes=len(result.content.encode()),
+    )
+
+
+def _failure(error: BatonError, retry_after_seconds: float = 0.0) -> Ending:
+    """The error as it may be stored: the type of what the runner's code raised, a bounded text."""
+    source = error.__cause__ if isinstance(error, RunnerError) and error.__cause__ else error
+    return Ending(
+        error_type=type(source).__name__,
+        error=_bounded(str(source) or str(error)),
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _bounded(text: str) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= MAX_ERROR_CHARACTERS else f"{one_line[:999]}…"
+
+
+def _child_result(node: NodeRecord, content: str) -> ChildResult:
+    error = ": ".join(part for part in (node.error_type, node.error) if part)
+    return ChildResult(node.node_id, node.instruction, node.state, content, error)

@@ -1,0 +1,185 @@
+"""The client's side of a handoff: submit, follow, cancel, collect."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from baton.agents.runner import ChildTask
+from baton.errors import BrokerUnavailableError, HandoffNotFoundError
+from baton.handoff.package import Limits, TaskSpec, make_request
+from baton.handoff.tree import HandoffTree
+from baton.handoff.view import HandoffView
+from baton.ids import check_id, new_handoff_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import redis
+
+    from baton.handoff.dispatcher import Dispatcher
+    from baton.handoff.outcome import NodeRecord, Outcome
+    from baton.handoff.package import MergePolicy
+    from baton.handoff.view import Event
+    from baton.store.contexts import ContextStore
+
+logger = logging.getLogger(__name__)
+
+
+class Handoffs:
+    """Submits handoffs and follows them.
+
+    Args:
+        redis_client: a binary client of the store.
+        store: where the sessions live.
+        dispatcher: publishes to the workers.
+        limits: bounds of handoffs submitted here.
+        default_runner: runner of tasks that name none.
+    """
+
+    def __init__(
+        self,
+        redis_client: redis.Redis,
+        store: ContextStore,
+        dispatcher: Dispatcher,
+        *,
+        limits: Limits | None = None,
+        default_runner: str = "offline",
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._tree = HandoffTree(redis_client)
+        self._view = HandoffView(redis_client)
+        self._limits = limits or Limits()
+        self._default_runner = default_runner
+
+    def submit(
+        self,
+        session_id: str,
+        tasks: Sequence[str | TaskSpec | ChildTask],
+        *,
+        agent_id: str,
+        context_version: str | None = None,
+        merge: MergePolicy = "append",
+        limits: Limits | None = None,
+    ) -> Handoff:
+        """Hand `tasks` over the session's context to the workers.
+
+        The handoff is recorded before anything is published: where the broker does not answer, it
+        is still accepted, and the workers' sweep starts it.
+
+        Args:
+            session_id: whose context the tasks are about.
+            tasks: at least one.
+            agent_id: who hands off.
+            context_version: the version all nodes read; None: the head now.
+            merge: `append` writes a work log behind the newest head; `none` merges nothing.
+            limits: bounds of this handoff; None: those given at construction.
+
+        Raises:
+            InvalidInputError: a field is wrong; nothing was written.
+            ContextNotFoundError, VersionNotFoundError: there is nothing to hand off.
+            StoreUnavailableError: Redis did not answer.
+        """
+        version = self._store.resolve_version(session_id, context_version)
+        request = make_request(
+            session_id=session_id,
+            context_version=version,
+            agent_id=check_id(agent_id, "agent_id"),
+            tasks=[_task(task) for task in tasks],
+            merge=merge,
+            limits=limits or self._limits,
+        )
+        handoff_id = new_handoff_id()
+        self._tree.open(handoff_id, request, self._default_runner)
+        try:
+            self._dispatcher.start(handoff_id)
+        except BrokerUnavailableError as error:
+            logger.warning(
+                "handoff %s is recorded and starts with the sweep: %s", handoff_id, error
+            )
+        return self.find(handoff_id)
+
+    def find(self, handoff_id: str) -> Handoff:
+        """A handle on a handoff, whoever submitted it. Asks nothing of Redis."""
+        return Handoff(check_id(handoff_id, "handoff_id"), self._tree, self._view)
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._dispatcher.close()
+
+    def newest(self, limit: int = 20) -> list[Outcome]:
+        """The newest handoffs, newest first."""
+        return self._view.newest(limit)
+
+
+class Handoff:
+    """A handle on one handoff. Every method may raise HandoffNotFoundError once it has expired."""
+
+    def __init__(self, handoff_id: str, tree: HandoffTree, view: HandoffView) -> None:
+        self.handoff_id = handoff_id
+        self._tree = tree
+        self._view = view
+
+    def outcome(self) -> Outcome:
+        """The state now, final or not."""
+        return self._view.outcome(self.handoff_id)
+
+    def nodes(self) -> list[NodeRecord]:
+        """All nodes in slot order, children behind their parents."""
+        return self._view.nodes(self.handoff_id)
+
+    def events(self, after: str = "0-0", timeout_seconds: float | None = None) -> Iterator[Event]:
+        """Events from `after` on, as they happen, until the handoff has ended.
+
+        Raises:
+            TimeoutError: it had not ended in time.
+        """
+        return self._view.watch(self.handoff_id, after, timeout_seconds=timeout_seconds)
+
+    def wait(
+        self,
+        timeout_seconds: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Outcome:
+        """Wait until the handoff has ended; its outcome.
+
+        Raises:
+            TimeoutError: it had not ended in time; it goes on.
+        """
+        for event in self.events(timeout_seconds=timeout_seconds):
+            if on_event is not None:
+                on_event(event)
+        return self.outcome()
+
+    def result(self) -> str | None:
+        """The merged result: the work log of the first level; None while there is none.
+
+        Raises:
+            ContextCorruptError: it is not what was stored.
+        """
+        return self._tree.merged(self.handoff_id)
+
+    def node_result(self, node_id: str) -> str | None:
+        """One node's result, or None if it has none."""
+        return self._tree.results(self.handoff_id, [node_id]).get(node_id)
+
+    def cancel(self) -> str:
+        """Cancel it: no node starts from now on.
+
+        Returns:
+            The state it got: `cancelled`; `running` while workers have yet to notice; or what it
+            had ended in before.
+        """
+        state = self._tree.cancel(self.handoff_id)
+        if state == "gone":
+            raise HandoffNotFoundError(f"handoff {self.handoff_id} does not exist or has expired")
+        return state
+
+
+def _task(task: str | TaskSpec | ChildTask) -> object:
+    if isinstance(task, TaskSpec):
+        return task
+    if isinstance(task, ChildTask):
+        return {"instruction": task.instruction, "runner": task.runner}
+    return {"instruction": task}

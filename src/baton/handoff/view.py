@@ -1,0 +1,199 @@
+"""Reading handoffs: outcome, nodes, events. Needs read rights only."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from baton.clock import utc_from_ms
+from baton.errors import HandoffNotFoundError
+from baton.handoff.keys import INDEX, HandoffKeys
+from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES, Census, NodeRecord, Outcome
+from baton.redis_client import redis_errors, require_binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    import redis
+
+EVENTS_AT_ONCE: Final = 1_000
+BLOCK_MS: Final = 1_000
+_NODE_FIELDS: Final = ("attempt", "worker", "error_type", "error", "size_bytes", "cost_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a handoff's stream.
+
+    `type` is `handoff` (its state changed), `node` (a node's state changed) or `progress` (a
+    runner said something). `id` orders the events and is where a reader can go on.
+    """
+
+    id: str
+    at: datetime
+    type: str
+    node_id: str
+    state: str
+    text: str
+    error: str
+
+
+class HandoffView:
+    """What can be seen of handoffs. Every method raises StoreUnavailableError without Redis."""
+
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self._redis = require_binary(redis_client)
+
+    def outcome(self, handoff_id: str) -> Outcome:
+        """The handoff's state now.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        with redis_errors(self._redis):
+            header = _decoded(self._redis.hgetall(keys.base))
+        if "state" not in header:
+            raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
+        return Outcome(
+            handoff_id=handoff_id,
+            state=header["state"],
+            session_id=header["session"],
+            base_version=header["version"],
+            agent_id=header["agent"],
+            merge=header["merge"],
+            version=header.get("merged_version"),
+            census=Census(
+                int(header["total"]),
+                {state: int(header.get(f"n:{state}", 0)) for state in NODE_STATES},
+            ),
+            created_at=utc_from_ms(int(header["created_at"])),
+            ended_at=_instant(header.get("ended_at")),
+            error_type=header.get("error_type", ""),
+            error=header.get("error", ""),
+        )
+
+    def nodes(self, handoff_id: str) -> list[NodeRecord]:
+        """All nodes, in slot order: a node's children follow it.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        with redis_errors(self._redis):
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hgetall(keys.plan)
+            pipeline.hgetall(keys.nodes)
+            plan, nodes = (_decoded(answer) for answer in pipeline.execute())
+        if not plan:
+            raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
+        ids = sorted((key for key in plan if ":" not in key), key=_slot_order)
+        return [_node(node_id, plan[node_id], nodes.get(node_id)) for node_id in ids]
+
+    def newest(self, limit: int = 20) -> list[Outcome]:
+        """The newest handoffs, newest first."""
+        with redis_errors(self._redis):
+            members = self._redis.zrevrange(INDEX, 0, limit - 1, withscores=True)
+        found = []
+        for member, _ in members:
+            try:
+                found.append(self.outcome(member.decode()))
+            except HandoffNotFoundError:
+                continue  # recorded but never opened, or expired
+        return found
+
+    def events(self, handoff_id: str, after: str = "0-0") -> list[Event]:
+        """Events after `after`, oldest first, at most 1,000; the stream keeps the newest 20,000."""
+        with redis_errors(self._redis):
+            entries = self._redis.xrange(
+                HandoffKeys.of(handoff_id).events, f"({after}", "+", count=EVENTS_AT_ONCE
+            )
+        return [_event(entry_id, fields) for entry_id, fields in entries]
+
+    def watch(
+        self, handoff_id: str, after: str = "0-0", *, timeout_seconds: float | None = None
+    ) -> Iterator[Event]:
+        """Events from `after` on as they happen, until the handoff has ended.
+
+        Args:
+            handoff_id: the handoff; it must exist.
+            after: where to begin; the default replays everything that is still kept.
+            timeout_seconds: give up waiting after this long; None waits for ever.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+            TimeoutError: it had not ended in time.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        ended = self.outcome(handoff_id).ended
+        while True:
+            events = self.events(handoff_id, after)
+            yield from events
+            if events:
+                after = events[-1].id
+                ended = ended or any(_ends(event) for event in events)
+            elif ended:
+                return
+            else:
+                ended = self._wait(handoff_id, after)
+            if not ended and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"handoff {handoff_id} had not ended in {timeout_seconds} s")
+
+    def _wait(self, handoff_id: str, after: str) -> bool:
+        """Wait a little for an event; True if the handoff ended without one we could see."""
+        with redis_errors(self._redis):
+            found = self._redis.xread(
+                {HandoffKeys.of(handoff_id).events: after}, count=1, block=BLOCK_MS
+            )
+        return not found and self.outcome(handoff_id).ended
+
+
+def _ends(event: Event) -> bool:
+    return event.type == "handoff" and event.state in TERMINAL_HANDOFF_STATES
+
+
+def _slot_order(node_id: str) -> list[int]:
+    return [int(part) for part in node_id.split(".")]
+
+
+def _decoded(answer: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in answer.items()}
+
+
+def _instant(milliseconds: str | float | None) -> datetime | None:
+    return None if milliseconds is None else utc_from_ms(float(milliseconds))
+
+
+def _node(node_id: str, plan: str, stored: str | None) -> NodeRecord:
+    planned = json.loads(plan)
+    node: dict[str, Any] = {} if stored is None else json.loads(stored)
+    started, ended = node.get("started_at"), node.get("ended_at")
+    return NodeRecord(
+        node_id=node_id,
+        instruction=planned["instruction"],
+        runner=planned["runner"],
+        state=node.get("state", "waiting"),
+        started_at=_instant(started),
+        ended_at=_instant(ended),
+        duration_seconds=None if started is None or ended is None else (ended - started) / 1000,
+        usage=node.get("usage", {}),
+        details=node.get("details", {}),
+        child_count=node.get("children", 0),
+        **{name: node[name] for name in _NODE_FIELDS if name in node},
+    )
+
+
+def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    said = json.loads(fields[b"event"])
+    return Event(
+        id=entry_id.decode(),
+        at=utc_from_ms(int(entry_id.partition(b"-")[0])),
+        type=said["type"],
+        node_id=said.get("node", ""),
+        state=said.get("state", ""),
+        text=said.get("text", ""),
+        error=said.get("error", ""),
+    )

@@ -1,0 +1,1 @@
+"""What happens to agents, nodes and contexts as time passes."""

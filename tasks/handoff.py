@@ -1,0 +1,47 @@
+"""The handoff's path: start -> chord(agent.run x N -> join); children by a chord of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, chord, shared_task
+
+from baton import routes
+from baton.errors import TransientError
+from tasks.retrying import retry_or_leave
+from tasks.services import services_of
+
+
+@shared_task(name=routes.START, bind=True)
+def start(self: Task[Any, Any], handoff_id: str) -> str:
+    """Fan a handoff's first level out."""
+    try:
+        nodes = services_of(self).engine.launch(handoff_id)
+    except TransientError as error:
+        return retry_or_leave(self, error)
+    if nodes:
+        chord([run.si(handoff_id, node_id) for node_id in nodes], join.si(handoff_id)).apply_async()
+    return f"{len(nodes)} nodes"
+
+
+# Chords count results, so this one task keeps its (a word) until they expire.
+@shared_task(name=routes.RUN, bind=True, ignore_result=False)
+def run(self: Task[Any, Any], handoff_id: str, node_id: str) -> str:
+    """Run a node; where it spawned children, become their chord, with the node as callback."""
+    try:
+        outcome = services_of(self).engine.run_node(handoff_id, node_id)
+    except TransientError as error:
+        return retry_or_leave(self, error)
+    if outcome.children:
+        children = [run.si(handoff_id, child_id) for child_id in outcome.children]
+        self.replace(chord(children, run.si(handoff_id, node_id)))
+    return outcome.state
+
+
+@shared_task(name=routes.JOIN, bind=True)
+def join(self: Task[Any, Any], handoff_id: str) -> str:
+    """Merge a handoff's results, if its tree says that this is due."""
+    try:
+        return services_of(self).engine.join(handoff_id)
+    except TransientError as error:
+        return retry_or_leave(self, error)

@@ -1,0 +1,28 @@
+"""The sweeps that beat schedules. Each claims its period, so two beats do no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task
+
+from baton import routes
+from tasks.services import services_of
+
+
+@shared_task(name=routes.SWEEP_NODES, bind=True)
+def sweep_nodes(self: Task[Any, Any]) -> int | None:
+    """Re-enqueue lapsed nodes and due joins."""
+    return services_of(self).sweeps.nodes()
+
+
+@shared_task(name=routes.SWEEP_AGENTS, bind=True)
+def sweep_agents(self: Task[Any, Any]) -> int | None:
+    """Mark silent agents dead."""
+    return services_of(self).sweeps.agents()
+
+
+@shared_task(name=routes.SWEEP_ACCESS, bind=True)
+def sweep_access(self: Task[Any, Any]) -> int | None:
+    """Drain notes of reads."""
+    return services_of(self).sweeps.access()

@@ -1,0 +1,28 @@
+"""How a task gets at the services of the worker it runs in, without importing the workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from celery import Task
+
+    from baton.handoff.engine import HandoffEngine
+    from baton.lifecycle.sweeps import Sweeps
+
+
+class Services(Protocol):
+    """What the running app offers its tasks as `app.runtime`."""
+
+    @property
+    def engine(self) -> HandoffEngine:
+        """Moves handoffs along."""
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """The scheduled passes."""
+
+
+def services_of(task: Task[Any, Any]) -> Services:
+    """The services of the process that runs `task`."""
+    return cast("Services", cast("Any", task.app).runtime)

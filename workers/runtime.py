@@ -1,0 +1,126 @@
+"""The composition root: settings -> clients -> services, once per process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from baton.agents.catalog import load_runners
+from baton.dispatch import CeleryDispatcher
+from baton.errors import SettingsError
+from baton.handoff.engine import HandoffEngine
+from baton.handoff.leases import LeaseKeeper
+from baton.handoff.tree import HandoffTree
+from baton.handoff.view import HandoffView
+from baton.lifecycle.sweeps import Periods, Sweeps
+from baton.redis_client import connect
+from baton.store.cache import ContextCache
+from baton.store.contexts import ContextStore
+from baton.store.drain import AccessDrain
+from baton.swarm.registry import AgentRegistry
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from config.settings import AppSettings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.2
+
+
+class Runtime:
+    """A worker process's services. Nothing connects before its first use.
+
+    Args:
+        settings: with the Redis URL resolved.
+        app: the running Celery app, whose broker connections are shared.
+    """
+
+    def __init__(self, settings: AppSettings, app: Celery) -> None:
+        if settings.redis_url is None:
+            raise SettingsError("BATON_REDIS_URL", "a URL", "<unset>")
+        self._settings = settings
+        self._app = app
+        self._redis = connect(settings.redis_url.get_secret_value(), settings)
+        self._tree = HandoffTree(self._redis)
+
+    @cached_property
+    def store(self) -> ContextStore:
+        """Contexts, with the process's one cache."""
+        return ContextStore(
+            self._redis,
+            cache=ContextCache(self._settings.cache_max_bytes),
+            compression=self._settings.compression,
+            max_context_bytes=self._settings.max_context_bytes,
+            backstop_seconds=self._settings.context_backstop_seconds,
+        )
+
+    @cached_property
+    def engine(self) -> HandoffEngine:
+        """What moves handoffs along."""
+        return HandoffEngine(
+            store=self.store,
+            tree=self._tree,
+            view=HandoffView(self._redis),
+            runners=load_runners(self._settings.runner_functions),
+            dispatcher=CeleryDispatcher(self._app),
+            keeper=self._keeper,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            max_result_bytes=self._settings.max_result_bytes,
+        )
+
+    @cached_property
+    def sweeps(self) -> Sweeps:
+        """The scheduled passes."""
+        settings = self._settings
+        return Sweeps(
+            self._redis,
+            engine=self.engine,
+            registry=AgentRegistry(
+                self._redis, dead_after_seconds=settings.agent_dead_after_seconds
+            ),
+            drain=AccessDrain(self._redis, self.store),
+            periods=Periods(
+                settings.node_sweep_seconds,
+                settings.agent_sweep_seconds,
+                settings.access_sweep_seconds,
+            ),
+        )
+
+    def close(self) -> None:
+        """Send waiting notes of reads, stop the threads, close the connections."""
+        self._keeper.close()
+        if "store" in self.__dict__:
+            self.store.close()
+        self._redis.close()
+
+    @cached_property
+    def _keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(
+            self._tree,
+            max_stuck=max(1, self._settings.agents_threads // 2),
+            on_stuck=self._recycle,
+        )
+
+    def _recycle(self) -> None:
+        """Replace this process: half of its threads hang, and Python cannot stop a thread.
+
+        Celery stops taking messages; what still works may finish; then the process exits
+        whatever hangs, and its supervisor starts another.
+        """
+        logger.error("half of the threads hang past their timeouts; this process is replaced")
+        threading.Thread(target=self._exit_when_idle, name="baton-recycle", daemon=True).start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _exit_when_idle(self) -> None:
+        give_up_at = time.monotonic() + self._settings.warm_shutdown_seconds
+        while self._keeper.running and time.monotonic() < give_up_at:
+            time.sleep(POLL_SECONDS)
+        os._exit(os.EX_TEMPFAIL)
