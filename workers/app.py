@@ -30,11 +30,13 @@ from workers.visibility import VisibilityHeartbeat
 class BatonApp(Celery):
     """Celery with the settings, and with the services that tasks use as `self.app.runtime`."""
 
+    _runtime: Runtime | None
+    _runtime_lock: threading.Lock
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._runtime: Runtime | None = None
-        self._runtime_pid = 0
-        self._runtime_lock = threading.Lock()
+        self._forget_runtime()
+        os.register_at_fork(after_in_child=self._forget_runtime)
 
     @cached_property
     def settings(self) -> AppSettings:
@@ -56,10 +58,6 @@ class BatonApp(Celery):
     @property
     def runtime(self) -> Runtime:
         """This process's services, made at first use; a forked child makes its own."""
-        if self._runtime_pid != os.getpid():
-            # The parent's connections and lock, perhaps held at the fork, are of no use here.
-            self._runtime, self._runtime_lock = None, threading.Lock()
-            self._runtime_pid = os.getpid()
         with self._runtime_lock:
             if self._runtime is None:
                 self._runtime = Runtime(self.settings, self)
@@ -67,9 +65,15 @@ class BatonApp(Celery):
 
     def close_runtime(self) -> None:
         """Close this process's services, if it made any."""
-        if self._runtime is not None and self._runtime_pid == os.getpid():
-            self._runtime.close()
-            self._runtime = None
+        with self._runtime_lock:
+            if self._runtime is not None:
+                self._runtime.close()
+                self._runtime = None
+
+    def _forget_runtime(self) -> None:
+        """In a forked child the parent's connections, and its lock, are of no use."""
+        self._runtime = None
+        self._runtime_lock = threading.Lock()
 
 
 def _options() -> dict[str, Any]:

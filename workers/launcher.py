@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from baton.errors import BatonError, EmbeddedRedisError, InvalidInputError
 from baton.redis_client import connect, redact_url
@@ -28,7 +28,8 @@ from workers.store_server import StoreServer, open_store_server
 from workers.supervisor import Backoff, Child, Program, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -42,7 +43,6 @@ _REDIS_CHECK_SECONDS: Final = 1.0
 _BEAT_STOP_SECONDS: Final = 5.0
 _GRACE_SECONDS: Final = 3.0
 _DEATHS_BEFORE_READY: Final = 3
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 stopped, 2 usage, 4 could not run, 5 stopped before it ran.
     """
     options = _parse(arguments)
-    for number in _SIGNALS:  # until the launcher counts them, each ends us by way of `finally`
-        signal.signal(number, signal.default_int_handler)
+    # Until the launcher counts them, each ends us by way of `finally`.
+    _handle_signals(signal.default_int_handler)
     try:
         settings = _absolute(load_settings(AppSettings))
         _make_folders(settings.state_dir)
@@ -87,8 +87,7 @@ class Launcher:
 
     def run(self) -> int:
         """Start everything, supervise it until a signal, stop everything."""
-        for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
+        _handle_signals(self._on_signal)
         with self._lifeline() as fd:
             supervisor = self._supervisor(fd)
             reporter = Reporter(lambda: self._report(supervisor), _REPORT_SECONDS)
@@ -217,7 +216,7 @@ class Launcher:
         _say(f"Pools: {', '.join(sizes)}; beat")
         _say(f"Logs: {_log_folder(self._settings)}")
 
-    def _on_signal(self, _number: int, _frame: Any) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stops += 1
 
     @contextlib.contextmanager
@@ -232,6 +231,13 @@ class Launcher:
         finally:
             os.close(theirs)
             os.close(ours)
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
+        signal.signal(signal.SIGHUP, handler)
 
 
 def _programs(settings: AppSettings) -> list[Program]:

@@ -6,6 +6,7 @@ BatonError
 │   ├── StoreUnavailableError      Redis did not answer
 │   ├── BrokerUnavailableError     the message could not be published
 │   ├── SessionBusyError           the session is being deleted or keeps moving
+│   ├── PoolsUnavailableError      no worker pools run, and none could be started
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
     ├── InvalidInputError          a value was refused (also a ValueError)
@@ -21,6 +22,7 @@ BatonError
     │   ├── HandoffNotFoundError
     │   └── RunnerNotFoundError
     ├── ContextCorruptError        stored bytes are not what was stored
+    ├── WriteRejectedError         another writer came first
     ├── ContextImmutableError
     ├── ContextArchivedError
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
@@ -58,6 +60,10 @@ class BrokerUnavailableError(TransientError):
 
 class SessionBusyError(TransientError):
     """Session <id> is being deleted, or other writers won every race; try again."""
+
+
+class PoolsUnavailableError(TransientError):
+    """The worker pools did not start (<reason>); see <log>."""
 
 
 class EmbeddedRedisError(TransientError):
@@ -124,6 +130,10 @@ class RunnerNotFoundError(NotFoundError):
 
 class ContextCorruptError(PermanentError):
     """Session <id> version <version>: <part> is not what was stored. Nothing was served."""
+
+
+class WriteRejectedError(PermanentError):
+    """Session <id>: the head is <version>, not <base>; read it and write on top of it."""
 
 
 class ContextImmutableError(PermanentError):

@@ -87,7 +87,9 @@ def celery_worker_cluster(
     processes = [WorkerProcess("mend_app", plan, tmp_path, env) for plan in worker_plans]
     try:
         for process in processes:
-            process.start()
+            process.launch()
+        for process in processes:
+            process.wait_ready()
         yield CeleryWorkerCluster(*(CeleryTestWorker(each, celery_setup_app) for each in processes))
     finally:
         for process in processes:

@@ -101,19 +101,27 @@ class ProcessContainer:
         return {}
 
     def start(self) -> None:
-        """Start the process in a process group of its own and wait until it is ready."""
+        """Start the process and wait until it is ready."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process, in a process group of its own."""
         assert self.status != "running", f"{self.name} is running"
         self._log_start_bytes = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=ROOT,
-                env={**os.environ, **self.env},
+                env={**_neutral_environment(), **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def wait_ready(self) -> None:
+        """Wait until it can be used; fail the test if it ends instead."""
         until(self._up, what=f"{self.name} being ready")
 
     def ready(self) -> bool:
@@ -135,11 +143,11 @@ class ProcessContainer:
 
     def kill(self, signal: str | int = "SIGKILL") -> None:  # the name is Docker's
         """Send a signal. SIGKILL takes the whole group, as it takes a whole container."""
-        number = _signal(signal)
-        if number == _signal("SIGKILL"):
+        assert self._process is not None, f"{self.name} was never started"
+        if _signal(signal) == _signal("SIGKILL"):
             self._kill_group()
         else:
-            os.kill(self.pid, number)
+            self._process.send_signal(_signal(signal))
 
     def restart(self, timeout: float = 20.0) -> None:
         """Stop it, by SIGKILL after `timeout` seconds, and start it again."""
@@ -150,7 +158,7 @@ class ProcessContainer:
         """End it; its exit code, or None if SIGKILL had to end it."""
         if self.status == "running":
             assert self._process is not None
-            os.kill(self.pid, _signal(how))
+            self._process.send_signal(_signal(how))
             try:
                 return self._process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:
@@ -164,7 +172,8 @@ class ProcessContainer:
             return
         asked_in_vain = self.status == "running" and self.stop() is None
         left = _group_members(self.pid)
-        self._kill_group()
+        if left:
+            self._kill_group()
         assert not asked_in_vain, f"{self.name} did not stop on SIGTERM:\n{self.logs()[-4000:]}"
         assert not left, f"{self.name} left processes behind: {left}"
 
@@ -275,6 +284,12 @@ class WorkerProcess(ProcessContainer):
     def worker_queue(self) -> str:
         """The queue it consumes from."""
         return self.plan.queue
+
+
+def _neutral_environment() -> dict[str, str]:
+    """Ours without what would configure the process behind the test's back."""
+    ours = ("BATON_", "CELERY_", "MEND_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def _signal(value: str | int) -> int:

@@ -9,7 +9,7 @@ import redis
 from nodes import HERE, ROOT, ProcessContainer, RedisProcess
 
 from config.settings import AppSettings
-from workers.pools import beat_command, pools, worker_command
+from workers.pools import Pool, beat_command, pools, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,12 +71,13 @@ class Stack:
     def start(self, *names: str, beat: bool = False) -> None:
         """Start these pools (all but the archive, if none is named) and wait for all of them."""
         known = {pool.name: pool for pool in pools(self.settings)}
-        for name in names or tuple(set(known) - {"archive"}):
-            node = f"{name}@test"
-            command = worker_command(known[name], node, self.settings)
-            self._start(name, command, f"{node} ready.")
+        chosen = names or tuple(name for name in known if name != "archive")
+        started = [self._launch_pool(known[name]) for name in chosen]
         if beat:
-            self._start("beat", beat_command("beat@test", self.settings), "beat: Starting")
+            command = beat_command("beat@test", self.settings)
+            started.append(self._launch("beat", command, "beat: Starting"))
+        for process in started:
+            process.wait_ready()
 
     def kill(self, name: str, how: str | int = "SIGKILL") -> None:
         """Send a signal to a pool (or `beat`); after SIGKILL it is gone when this returns."""
@@ -108,7 +109,12 @@ class Stack:
                 failures.append(str(failure))
         assert not failures, "\n".join(failures)
 
-    def _start(self, name: str, command: list[str], ready_prompt: str) -> None:
+    def _launch_pool(self, pool: Pool) -> CeleryProcess:
+        node = f"{pool.name}@test"
+        return self._launch(pool.name, worker_command(pool, node, self.settings), f"{node} ready.")
+
+    def _launch(self, name: str, command: list[str], ready_prompt: str) -> CeleryProcess:
         process = CeleryProcess(name, command, ready_prompt, self.folder, self.env)
         self.processes[name] = process
-        process.start()
+        process.launch()
+        return process

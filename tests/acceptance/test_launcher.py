@@ -55,7 +55,7 @@ class Launched:
 
     def ready(self) -> dict:
         """Its ready line, once all pools have reported; notes the processes there are."""
-        with open(self._ready, "rb") as pipe:
+        with os.fdopen(self._ready, "rb") as pipe:
             line = pipe.readline()
         assert line, self.said()
         ready = json.loads(line)

@@ -10,7 +10,8 @@ from baton.agents.outline import find_headings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_TODO: Final = re.compile(r"\bTODO\b")
+# Begins with a literal, which the regex engine can skip to: several times faster than r"\bTODO\b".
+_TODO: Final = re.compile(r"TODO(?!\w)(?<!\wTODO)")
 
 
 def _count_lines(text: str) -> int:

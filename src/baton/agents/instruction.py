@@ -40,13 +40,13 @@ _UNITS: Final = {
 }
 # Words that tell what to do rather than what about.
 _COMMAND_WORDS: Final = """
-answer context containing contains content contents count counting counts create describe
-discuss doc docs document documents everything explain extract file files find give grep heading headings
-identify line lines list locate main make many match matches matching mention mentioned mentions number
-occur occurrence occurrences occurs outline overview passage passages point points present
-produce provide quote relevant report return say says search section sections short show
-structure summaries summarise summarised summarises summarising summarize summarized summarizes
-summarizing summary table tell text times tldr toc use using write
+answer containing contains content contents context count counting counts create describe discuss
+doc docs document documents everything explain extract file files find give grep heading headings
+identify line lines list locate main make many match matches matching mention mentioned mentions
+number occur occurrence occurrences occurs outline overview passage passages point points present
+produce provide quote relevant report return say says search section sections short show structure
+summaries summarise summarised summarises summarising summarize summarized summarizes summarizing
+summary table tell text times tldr toc use using write
 """
 _COMMANDS: Final = frozenset(_COMMAND_WORDS.split())
 
@@ -90,7 +90,7 @@ def read_instruction(instruction: str) -> Request:
     prose = _QUOTED.sub(" ", rest)
     counting = bool(_COUNT.search(prose))
     grepped = [word.rstrip(".,;:!?") for word in _GREP.findall(prose)]
-    finding = bool(terms) and bool(_FIND.search(prose)) and not counting
+    finding = bool(terms) and bool(_FIND.search(prose))
     counted = (terms + _OCCURRENCES.findall(prose)) if counting else []
     literals = (terms if finding else []) + [word for word in grepped if word]
     units = _units(prose, about_terms=bool(counted)) if counting else []

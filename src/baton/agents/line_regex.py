@@ -8,7 +8,7 @@ character once. `re` is only asked which single characters an atom such as `[a-z
 Understood: literals, `.`, classes, `\d \w \s \D \W \S`, `^ $ \b \B`, groups, `|`, `* + ?` and
 `{m,n}`, lazy forms too. Refused, with the reason: back-references, look-around, named groups,
 inline flags, and patterns too long or too large when unrolled. The few patterns that meet a new
-state at almost every character are given up on after a fixed amount of work (about ten seconds),
+state at almost every character are given up on after a fixed amount of work (some seconds),
 so that the same pattern on the same text has the same end everywhere.
 """
 
@@ -23,7 +23,7 @@ from baton.errors import InvalidInputError
 MAX_PATTERN_CHARS: Final = 200
 MAX_DEPTH: Final = 20
 MAX_STATES: Final = 500
-MAX_WORK: Final = 20_000_000
+MAX_WORK: Final = 4_000_000
 _MAX_CACHED_PLACES: Final = 500_000
 
 Kind = Literal["edge", "word", "other"]

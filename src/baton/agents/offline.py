@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,7 @@ MAX_CHILD_CHARS: Final = 2_000
 MAX_SHOWN_CHARS: Final = 100
 INDEX_MEMORY_BYTES: Final = 64 * 1024 * 1024
 
-_INDEX_SHARE: Final = 2  # an index counts as twice its text: the text itself, passages and terms
+_INDEX_SHARE: Final = 2  # an index counts as twice its text: the passages, and their terms
 
 
 class OfflineRunner:
@@ -150,7 +151,9 @@ class _Extraction:
     def _passages(self, query: str) -> str:
         text = self.assignment.context
         index = self.indexes.get(
-            self.assignment.context_hash, len(text) * _INDEX_SHARE, lambda: PassageIndex(text)
+            self.assignment.context_hash,
+            sys.getsizeof(text) * _INDEX_SHARE,
+            lambda: PassageIndex(text),
         )
         passages = index.search(query, MAX_PASSAGES)
         title = f"## Passages most relevant to {_code(_one_line(query, MAX_SHOWN_CHARS))}"

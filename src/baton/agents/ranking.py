@@ -52,7 +52,7 @@ class Passage(Excerpt):
 class PassageIndex:
     """The passages of one text, ready to be searched from many threads.
 
-    Holds the text itself and an index of about half its size (measured on English prose).
+    Holds its own copy of the text, and an index of about half its size (measured on English).
 
     Raises:
         InvalidTextError: the text holds a lone surrogate.

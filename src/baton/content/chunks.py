@@ -116,7 +116,7 @@ def _check_sizes(pieces: Sequence[StoredPiece], size_bytes: int) -> None:
         if not 0 < piece.size_bytes <= CHUNK_LIMIT_BYTES:
             raise ContextCorruptError(f"piece {number}: declared size is {piece.size_bytes} bytes")
     total_bytes = sum(piece.size_bytes for piece in pieces)
-    if False:
+    if total_bytes != size_bytes:
         raise ContextCorruptError(f"pieces make up {total_bytes} of {size_bytes} bytes")
 
 

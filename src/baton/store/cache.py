@@ -57,6 +57,8 @@ class ContextCache:
             if pending is None:
                 self._misses += 1
                 pending = self._loading[key] = Future()
+            else:
+                self._hits += 1
         if mine:
             self._load(key, load, pending)
         return pending.result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from baton.clock import utc_from_ms, utc_from_seconds
-from baton.content.digests import content_hash
 from baton.content.text import encode_text
 from baton.errors import ContextTooLargeError, VersionNotFoundError
 from baton.ids import check_id, new_operation_id
@@ -119,7 +118,6 @@ class ContextStore:
             session_id=session_id,
             agent_id=check_id(agent_id, "agent_id"),
             data=data,
-            content_hash=content_hash(data),
             base="" if base_version is None else str(parse_version(base_version, "base_version")),
             explicit=None if version is None else parse_version(version),
             bump=bump,

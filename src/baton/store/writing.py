@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from baton.clock import utc_from_ms
 from baton.content.chunking import average_chunk_bytes
-from baton.content.chunks import Piece, split
+from baton.content.chunks import Piece, hash_and_split, split
 from baton.content.tokens import estimate_tokens
 from baton.errors import ContextImmutableError, SessionBusyError
 from baton.scripts import Script
@@ -45,7 +45,6 @@ class Draft:
     session_id: str
     agent_id: str
     data: bytes
-    content_hash: str
     base: str
     explicit: Version | None
     bump: Bump
@@ -74,10 +73,14 @@ class ContextWriter:
     def commit(self, draft: Draft) -> Commit:
         """Commit `draft`, again on a newer head if it is blind and another writer came between."""
         lost_chunks: set[int] = set()
+        hash_ = ""
         kept = True
         for _ in range(MAX_RACES):
             base = self._find_base(draft, kept=kept)
-            answer = self._try_commit(draft, base, lost_chunks)
+            known = self._known_chunks(base, lost_chunks)
+            hash_, pieces = self._cut(draft, hash_, base, known)
+            manifest = self._manifest(draft, hash_, base, _place(pieces, known, base))
+            answer = self._send(draft, base, pieces, manifest.encode())
             match answer[0]:
                 case b"missing_chunk":
                     lost_chunks.add(answer[1])
@@ -124,52 +127,54 @@ class ContextWriter:
                 raise corrupt(draft.session_id, draft.base, "its manifest is missing")
         return fetched
 
-    def _try_commit(self, draft: Draft, base: StampedManifest | None, lost: set[int]) -> list[Any]:
-        known = self._known_chunks(base, lost)
-        average = average_chunk_bytes(
-            len(draft.data), base.manifest.average_chunk_bytes if base else None
-        )
-        pieces = split(
-            draft.data, average_bytes=average, codec=self._compression, known=known.keys()
-        )
-        stamped = self._manifest(draft, base, pieces, known, average).encode()
-        staged = [piece.stored for piece in pieces if piece.stored is not None]
-        answer = self._send(draft, staged, self._request(draft, base, stamped, staged), stamped)
-        if answer[0] in (b"accepted", b"repeated") and answer[2].decode() == stamped.etag:
-            self._manifests.keep(stamped)
-        if answer[0] == b"accepted" and answer[5]:
-            self.refresh_expiry(draft.keys)
-        return answer
-
     def _known_chunks(self, base: StampedManifest | None, lost: set[int]) -> dict[str, ChunkRef]:
         """Chunks of the base by the digest of their plain bytes: these need not be sent again."""
         if base is None or base.manifest.compression != self._compression:
             return {}
         return {ref.digest: ref for ref in base.manifest.chunks if ref.chunk_id not in lost}
 
+    def _cut(
+        self, draft: Draft, hash_: str, base: StampedManifest | None, known: dict[str, ChunkRef]
+    ) -> tuple[str, list[Piece]]:
+        """The content's hash, computed once, and its pieces; those not `known` ready to store."""
+        average = average_chunk_bytes(
+            len(draft.data), base.manifest.average_chunk_bytes if base else None
+        )
+        if hash_:
+            return hash_, split(
+                draft.data, average_bytes=average, codec=self._compression, known=known.keys()
+            )
+        return hash_and_split(
+            draft.data, average_bytes=average, codec=self._compression, known=known.keys()
+        )
+
     def _manifest(
         self,
         draft: Draft,
+        content_hash: str,
         base: StampedManifest | None,
-        pieces: list[Piece],
-        known: dict[str, ChunkRef],
-        average_bytes: int,
+        placed: tuple[int, list[ChunkRef]],
     ) -> Manifest:
         parent = None if base is None else base.manifest.version
-        head = None if parent is None else parse_version(parent)
-        next_chunk, chunks = _place(pieces, known, 0 if base is None else base.manifest.next_chunk)
+        next_chunk, chunks = placed
         return Manifest(
             session_id=draft.session_id,
-            version=str(next_version(head, draft.explicit, draft.bump)),
+            version=str(
+                next_version(
+                    None if parent is None else parse_version(parent), draft.explicit, draft.bump
+                )
+            ),
             parent=parent,
             author=draft.agent_id,
             action="accepted",
             operation_id=draft.operation_id,
-            content_hash=draft.content_hash,
+            content_hash=content_hash,
             size_bytes=len(draft.data),
             size_tokens=estimate_tokens(len(draft.data)),
             compression=self._compression,
-            average_chunk_bytes=average_bytes,
+            average_chunk_bytes=average_chunk_bytes(
+                len(draft.data), base.manifest.average_chunk_bytes if base else None
+            ),
             next_chunk=next_chunk,
             chunks=tuple(chunks),
         )
@@ -195,7 +200,7 @@ class ContextWriter:
                 "explicit": draft.explicit is not None,
                 "version": manifest.version,
                 "etag": stamped.etag,
-                "content_hash": draft.content_hash,
+                "content_hash": manifest.content_hash,
                 "expected_etag": "" if base is None else base.etag,
                 "expected_next_chunk": first_new,
                 "size_bytes": manifest.size_bytes,
@@ -210,22 +215,34 @@ class ContextWriter:
         )
 
     def _send(
-        self, draft: Draft, staged: list[bytes], request: str, stamped: StampedManifest
+        self,
+        draft: Draft,
+        base: StampedManifest | None,
+        pieces: list[Piece],
+        stamped: StampedManifest,
     ) -> list[Any]:
-        """Stage the new chunks and commit them, in one round trip."""
-        keys = [draft.keys.base]
-        args: list[str | bytes | float] = [request, stamped.stored]
+        """Stage the new chunks and commit them, in one round trip; the script's answer."""
+        staged = [piece.stored for piece in pieces if piece.stored is not None]
         prefix = draft.keys.staging_prefix(draft.operation_id)
         pipeline = self._redis.pipeline(transaction=False)
         for index, chunk in enumerate(staged):
             pipeline.set(f"{prefix}{index}", chunk, px=STAGING_MS)
-        return list(_COMMIT.after(pipeline, self._redis, keys, args))
+        request = self._request(draft, base, stamped, staged)
+        answer: list[Any] = _COMMIT.after(
+            pipeline, self._redis, [draft.keys.base], [request, stamped.stored]
+        )
+        if answer[0] in (b"accepted", b"repeated") and answer[2].decode() == stamped.etag:
+            self._manifests.keep(stamped)
+        if answer[0] == b"accepted" and answer[5]:
+            self.refresh_expiry(draft.keys)
+        return answer
 
 
 def _place(
-    pieces: list[Piece], known: dict[str, ChunkRef], next_chunk: int
+    pieces: list[Piece], known: dict[str, ChunkRef], base: StampedManifest | None
 ) -> tuple[int, list[ChunkRef]]:
-    """Where each piece is: in a chunk of the base, or in a new one, numbered from `next_chunk`."""
+    """The next free chunk id, and where each piece is: in a chunk of the base or in a new one."""
+    next_chunk = 0 if base is None else base.manifest.next_chunk
     refs = dict(known)
     chunks = []
     for piece in pieces:

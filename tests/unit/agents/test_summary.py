@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from baton.agents.summary import summarise
 
-TEXT = """# Baton
+REFERENCE = (
+    "Agents read the shared context from the store by reference, e.g. as a session and a version."
+)
+TEXT = f"""# Baton
 
 Baton hands work between agents. The store keeps every version of the shared context.
 
-Agents read the shared context from the store by reference, e.g. as a session and a version.
+{REFERENCE}
 - The store checks every version of the context before agents read it.
 - Bananas ripen slowly beside yellow curtains.
 
@@ -30,7 +33,7 @@ The store and the context and the agents in code are not prose at all.
 def test_summarise_takes_central_sentences_in_order():
     """The sentences that share the text's words are taken, in order; what is not prose is not."""
     assert [item.text for item in summarise(TEXT, 2)] == [
-        "The store keeps every version of the shared context.",
+        REFERENCE,
         "The store checks every version of the context before agents read it.",
     ]
     every = [item.text for item in summarise(TEXT, 50)]

@@ -196,8 +196,10 @@ def test_assemble_refuses_renumbered_chunks(chunks):
     assert corrupted([{**chunks[1], "chunk_id": 0}]).startswith("chunk 0: begins at byte")
     gap = [chunks[0], {**chunks[2], "chunk_id": 1}]
     assert corrupted(gap) == "chunk 1: bytes are missing before it"
-    twice = [chunks[0], {**chunks[0], "chunk_id": 1}]
-    assert corrupted(twice) == "chunk 1: lies within the one before"
+    inside = {"chunk_id": 1, "offset_bytes": 8, "size_bytes": 8, "content": encoded(b"0000001\n")}
+    for within in (chunks[0], {**chunks[0], **inside}):
+        found = corrupted([chunks[0], {**within, "chunk_id": 1}])
+        assert found == "chunk 1: lies within the one before"
 
 
 def test_assemble_compares_every_byte_of_the_overlap(chunks):
