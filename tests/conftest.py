@@ -7,29 +7,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import redis
 
-T = TypeVar("T")
+from waiting import until
 
 SESSION_PATTERNS = ("context:claude_max:*", "agents:*", "handoff:*", "pools:*", "sweep:*")
-
-
-def until(probe: Callable[[], T], deadline_seconds: float = 20.0, what: str = "condition") -> T:
-    """Poll `probe` until it is truthy and return what it gave; fail the test at the deadline."""
-    end = time.monotonic() + deadline_seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {deadline_seconds} s (last: {value!r})")
-        time.sleep(0.02)
 
 
 class RedisServer:

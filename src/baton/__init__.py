@@ -1,1 +1,124 @@
-"""Baton lets LLM agents hand work and context to each other without losing either."""
+"""Baton lets LLM agents hand work and context to each other without losing either.
+
+    from baton import RedisSwarmCoordinator
+
+What is public stands here, by what it is for. Names are loaded at first use, so that
+`import baton` costs nothing and a reader of contexts never loads Celery.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from baton.agents.function import FunctionRunner
+    from baton.agents.runner import (
+        Assignment,
+        ChildResult,
+        ChildTask,
+        Runner,
+        RunnerResult,
+        Usage,
+    )
+    from baton.content.digests import compute_version_hash
+    from baton.content.wire_chunks import assemble_context, chunk_context
+    from baton.coordinator import RedisSwarmCoordinator
+    from baton.errors import BatonError, PermanentError, TransientError
+    from baton.handoff.outcome import Census, NodeRecord, Outcome
+    from baton.handoff.package import Limits, TaskSpec
+    from baton.handoff.submission import Handoff, Handoffs
+    from baton.handoff.view import Event
+    from baton.settings import ClientSettings, load_settings
+    from baton.store.cache import ContextCache
+    from baton.store.contexts import ContextStore
+    from baton.store.records import Commit, Context, SessionInfo, VersionRecord
+    from baton.swarm.registry import Agent, AgentRegistry
+
+_MODULE_OF: Final = {
+    # orchestrators
+    "RedisSwarmCoordinator": "coordinator",
+    "ClientSettings": "settings",
+    "load_settings": "settings",
+    # contexts
+    "ContextStore": "store.contexts",
+    "ContextCache": "store.cache",
+    "Commit": "store.records",
+    "Context": "store.records",
+    "SessionInfo": "store.records",
+    "VersionRecord": "store.records",
+    # agents
+    "Agent": "swarm.registry",
+    "AgentRegistry": "swarm.registry",
+    # handoffs
+    "Handoff": "handoff.submission",
+    "Handoffs": "handoff.submission",
+    "TaskSpec": "handoff.package",
+    "Limits": "handoff.package",
+    "Outcome": "handoff.outcome",
+    "Census": "handoff.outcome",
+    "NodeRecord": "handoff.outcome",
+    "Event": "handoff.view",
+    # runners
+    "Runner": "agents.runner",
+    "RunnerResult": "agents.runner",
+    "Usage": "agents.runner",
+    "Assignment": "agents.runner",
+    "ChildTask": "agents.runner",
+    "ChildResult": "agents.runner",
+    "FunctionRunner": "agents.function",
+    # the protocol's pure functions
+    "chunk_context": "content.wire_chunks",
+    "assemble_context": "content.wire_chunks",
+    "compute_version_hash": "content.digests",
+    # errors; the whole tree is in baton.errors
+    "BatonError": "errors",
+    "TransientError": "errors",
+    "PermanentError": "errors",
+}
+
+__all__ = [
+    "Agent",
+    "AgentRegistry",
+    "Assignment",
+    "BatonError",
+    "Census",
+    "ChildResult",
+    "ChildTask",
+    "ClientSettings",
+    "Commit",
+    "Context",
+    "ContextCache",
+    "ContextStore",
+    "Event",
+    "FunctionRunner",
+    "Handoff",
+    "Handoffs",
+    "Limits",
+    "NodeRecord",
+    "Outcome",
+    "PermanentError",
+    "RedisSwarmCoordinator",
+    "Runner",
+    "RunnerResult",
+    "SessionInfo",
+    "TaskSpec",
+    "TransientError",
+    "Usage",
+    "VersionRecord",
+    "assemble_context",
+    "chunk_context",
+    "compute_version_hash",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'baton' has no attribute {name!r}")
+    return getattr(import_module(f"baton.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from waiting import until
 
 from baton.embedded import EmbeddedRedis, running_url, server_folder
 from baton.swarm.pools import PoolBoard
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 POOLS = ["agents", "archive", "beat", "context", "lifecycle"]

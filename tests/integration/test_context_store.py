@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from conftest import until
 
 from baton.errors import (
     ContextArchivedError,
@@ -31,6 +30,7 @@ from baton.store.cache import ContextCache
 from baton.store.contexts import ContextStore
 from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
+from waiting import until
 
 WORDS = ("agent", "handoff", "контекст", "版本", "lease", "fence", "naïve", "🧭", "redis", "merge")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from waiting import until
 
 from baton import embedded, server_binary
 from baton.embedded import EmbeddedRedis, running_url
 from baton.errors import EmbeddedRedisError
 from baton.server_binary import ServerBinary, ServerVersion, find_server_binary, read_version
+from waiting import until
 
 HOLD = """
 import pathlib, sys, time

@@ -16,7 +16,6 @@ from baton.embedded import EmbeddedRedis, server_folder
 from baton.errors import InvalidInputError, SettingsError, StoreUnavailableError
 from baton.redis_client import connect, redact_url
 from baton.settings import ClientSettings, load_settings
-from baton.store.cache import ContextCache
 from baton.store.contexts import ContextStore
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def client_settings() -> ClientSettings:
         SettingsError: names the variable that is wrong.
     """
     settings = load_settings(ClientSettings)
-    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
 
 
 @contextlib.contextmanager
@@ -160,7 +159,6 @@ def _embedded(settings: ClientSettings, url: str, *, replaced: bool) -> Where:
 def _store(client: redis.Redis, settings: ClientSettings) -> ContextStore:
     return ContextStore(
         client,
-        cache=ContextCache(0),
         compression=settings.compression,
         max_context_bytes=settings.max_context_bytes,
         backstop_seconds=settings.context_backstop_seconds,

@@ -57,6 +57,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     target = path.resolve()  # of a link, the file it points to
     try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a device or a pipe: it must not be replaced by a file
+            return
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".baton-", delete=False) as new:
             try:

@@ -8,8 +8,8 @@ import sys
 
 import psutil
 import pytest
-from waiting import until
 
+from waiting import until
 from workers.supervisor import Backoff, Program, Supervisor
 
 LIFELINE = """
