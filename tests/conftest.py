@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SESSION_PATTERNS = ("context:claude_max:*", "agents:*", "handoff:*", "pools:*", "sweep:*")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from baton import routes
 from baton.broker_url import choose_broker_url
@@ -49,7 +49,10 @@ class CeleryDispatcher:
             self._app.connection_for_write() as connection,
             connection.channel() as channel,
         ):
-            declared: Any = cast("Any", channel).queue_declare(routes.AGENTS, passive=True)
+            try:
+                declared: Any = cast("Any", channel).queue_declare(routes.AGENTS, passive=True)
+            except ChannelError:
+                return 0  # an empty queue is a list that does not exist
             return int(declared.message_count)
 
     def close(self) -> None:
@@ -73,7 +76,8 @@ class CeleryDispatcher:
     def _broker_errors(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        # Publishing gives Kombu's error, all else what the transport's own client raised.
+        except (OperationalError, *self._app.connection_for_write().connection_errors) as error:
             address = redact_url(self._app.connection_for_write().as_uri())
             raise BrokerUnavailableError(
                 f"the broker at {address} took no message ({error}); "

@@ -82,7 +82,8 @@ class Application:
         self.log = where.settings.state_dir / "logs" / "launcher.log"
         self._log_start = _rotate(self.log)
         self._ready_pipe, their_ready = os.pipe()
-        their_lifeline, self._lifeline = os.pipe()
+        their_lifeline, lifeline = os.pipe()
+        self._pipes = [self._ready_pipe, lifeline]
         try:
             self._process = self._start(where, checkout, their_ready, their_lifeline)
         except BaseException:
@@ -170,9 +171,8 @@ class Application:
             return []
 
     def _close_pipes(self) -> None:
-        for pipe in (self._ready_pipe, self._lifeline):
-            with contextlib.suppress(OSError):
-                os.close(pipe)
+        while self._pipes:
+            os.close(self._pipes.pop())
 
 
 def _kill(family: list[psutil.Process]) -> None:

@@ -12,8 +12,10 @@ from baton.content.blob import pack_blob, unpack_blob
 from baton.content.text import decode_text, encode_text
 from baton.errors import ContextCorruptError, FencedError, HandoffNotFoundError, SpawnLimitError
 from baton.handoff.keys import INDEX, OPEN, HandoffKeys
+from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
+from baton.settings import DAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +39,10 @@ _SWEEP: Final = Script("baton.handoff", "sweep")
 _PROGRESS: Final = Script("baton.handoff", "progress")
 
 SLICE: Final = 500
+RESULTS_AT_ONCE: Final = 32
+# The indexes are shared by all handoffs, so no single one's retention may shorten their lives.
+INDEX_RETENTION_MS: Final = 366 * DAY_SECONDS * 1000
+MAX_LISTED: Final = 100_000
 STAGING_MS: Final = 60_000
 BLOB_LIMIT_BYTES: Final = 1 << 30
 
@@ -94,13 +100,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a worker reports about a node besides its content. No content, no secrets."""
+    """What a worker reports about a node besides its content. No content, no secrets.
+
+    `details` is JSON text, which the scripts do not look into.
+    """
 
     error_type: str = ""
     error: str = ""
     usage: dict[str, int] | None = None
     cost_usd: float = 0.0
-    details: dict[str, Any] | None = None
+    details: str = ""
     size_bytes: int = 0
     retry_after_seconds: float = 0.0
 
@@ -121,8 +130,9 @@ class Ending:
 class HandoffTree:
     """The states of handoffs and nodes, changed by scripts only. Safe for threads.
 
-    Every change is idempotent: asked twice, it answers the same. Every method raises
-    StoreUnavailableError where Redis does not answer.
+    Every change is idempotent: asked twice because an answer was lost, it answers the same. (A
+    line of progress may show twice; what a lost sweep would have published, a later one does.)
+    Every method raises StoreUnavailableError where Redis does not answer.
     """
 
     def __init__(self, redis_client: redis.Redis) -> None:
@@ -143,7 +153,7 @@ class HandoffTree:
                     str(first + slot): _encode_plan(task.instruction, task.runner or default_runner)
                     for slot, task in enumerate(tasks)
                 }
-                pipeline = self._redis.pipeline(transaction=False)
+                pipeline = self._redis.pipeline(transaction=True)
                 pipeline.hset(keys.plan, mapping=plan)
                 pipeline.pexpire(keys.plan, retention_ms)
                 pipeline.execute()
@@ -151,8 +161,8 @@ class HandoffTree:
             now_seconds = _seconds(self._redis)
             for index in (INDEX, OPEN):
                 pipeline.zadd(index, {handoff_id: now_seconds})
-                pipeline.pexpire(index, retention_ms)
-            pipeline.zremrangebyscore(INDEX, "-inf", now_seconds - retention_ms / 1000)
+                pipeline.pexpire(index, INDEX_RETENTION_MS)
+            pipeline.zremrangebyrank(INDEX, 0, -MAX_LISTED - 1)
             pipeline.execute()
             _OPEN(self._redis, [keys.base], [json.dumps(_header(request)), len(request.tasks)])
 
@@ -169,7 +179,7 @@ class HandoffTree:
         """Take a waiting node, with a lease and a new fencing token."""
         keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            answer = _CLAIM(self._redis, [keys.base], [node_id, worker])
+            answer = _CLAIM(self._redis, [keys.base], [node_id, worker, new_operation_id()])
         if answer[0] == b"refused":
             return Refusal(answer[1].decode(), _moves(answer[2]))
         plan = json.loads(answer[5])
@@ -274,8 +284,9 @@ class HandoffTree:
 
     def claim_join(self, handoff_id: str, worker: str) -> int | None:
         """Take the join; its fencing token, or None if it is not due or somebody else has it."""
+        keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            kind, value = _CLAIM_JOIN(self._redis, [HandoffKeys.of(handoff_id).base], [worker])
+            kind, value = _CLAIM_JOIN(self._redis, [keys.base], [worker, new_operation_id()])
         return int(value) if kind == b"claimed" else None
 
     def finish_join(
@@ -303,12 +314,16 @@ class HandoffTree:
         """
         keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            state, waiting, _ = _CANCEL(self._redis, [keys.base], [1, 0])
+            state, waiting, skip, seen = _CANCEL(self._redis, [keys.base], [1, 0])
             self.start(handoff_id)
             skip = 0
-            while state == b"running" and waiting:
-                state, waiting, leased = _CANCEL(self._redis, [keys.base], [SLICE // 2, skip])
-                skip += leased
+            while state == b"running" and waiting and (seen or skip):
+                # A renewal moves its node behind those that wait: look again from the start.
+                skip = skip if seen else 0
+                state, waiting, passed, seen = _CANCEL(
+                    self._redis, [keys.base], [SLICE // 2, skip]
+                )
+                skip += passed
         if state == b"gone":
             raise _unknown(handoff_id)
         return str(state.decode())
@@ -340,8 +355,8 @@ class HandoffTree:
         """
         keys = HandoffKeys.of(handoff_id)
         found: dict[str, str] = {}
-        for first in range(0, len(node_ids), SLICE):
-            batch = node_ids[first : first + SLICE]
+        for first in range(0, len(node_ids), RESULTS_AT_ONCE):
+            batch = node_ids[first : first + RESULTS_AT_ONCE]
             with redis_errors(self._redis):
                 values = self._redis.mget([keys.result(node_id) for node_id in batch])
             for node_id, value in zip(batch, values, strict=True):

@@ -1,15 +1,19 @@
 -- Does: gives the join of a handoff to a worker, as claim.lua does a node
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: worker
+-- ARGV[1]: worker   ARGV[2]: the claimant's operation id
 -- Returns: {"claimed", fence} or {"refused", state}; a join that no attempt brought to an end
---          fails the handoff
+--          fails the handoff. Asked twice by the same claimant, answers the same.
 -- Errors:  none of its own
 -- include: tree.lua
 local base = KEYS[1]
-local state, lease_ms, join_until, max_attempts =
-  unpack(header(base, 'state', 'lease_ms', 'join_until', 'max_attempts'))
+local state, lease_ms, join_until, max_attempts, claimed_by, held_fence =
+  unpack(header(base, 'state', 'lease_ms', 'join_until', 'max_attempts', 'join_claimed_by',
+                'join_fence'))
 if state ~= 'joining' then
   return {'refused', state or 'gone'}
+end
+if claimed_by == ARGV[2] then
+  return {'claimed', tonumber(held_fence)}
 end
 local now_ms = redis_now_ms()
 if tonumber(join_until or '0') > now_ms then
@@ -23,6 +27,7 @@ if fence > tonumber(max_attempts) then
   return {'refused', 'failed'}
 end
 local until_ms = now_ms + tonumber(lease_ms)
-redis.call('HSET', base, 'join_until', number_text(until_ms), 'join_worker', ARGV[1])
+redis.call('HSET', base, 'join_until', number_text(until_ms), 'join_worker', ARGV[1],
+           'join_claimed_by', ARGV[2])
 wake_at(base, 'join', until_ms)
 return {'claimed', fence}

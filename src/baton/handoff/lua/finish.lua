@@ -1,7 +1,8 @@
 -- Does: commits what became of a node, for the holder of its newest fencing token only
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | retry
--- ARGV[4]: JSON {error_type, error, usage, cost_usd, details, size_bytes, retry_after_ms}
+-- ARGV[4]: JSON {error_type, error, usage, cost_usd, details (JSON text), size_bytes,
+--          retry_after_ms}
 -- ARGV[5]: staging key of the result, or ""
 -- Returns: {"done", the state the node got, publish JSON}, {"fenced", state, "[]"} for a late
 --          worker, {"missing", "", "[]"} if the staged result has expired. Asked twice, answers
@@ -49,6 +50,7 @@ elseif verdict == 'retry' and node.attempt >= tonumber(max_attempts) then
 end
 if verdict == 'retry' then
   move(base, id, node, 'waiting')
+  node.unpublished = true
   save_node(base, id, node)
   wake_at(base, id, now_ms + extra.retry_after_ms)
   return {'done', 'waiting', '[]'}
@@ -61,4 +63,5 @@ elseif staged ~= '' then
   redis.call('DEL', staged)
 end
 end_node(base, id, node, verdict, now_ms, publish)
+keep_alive(base)
 return {'done', verdict, #publish > 0 and cjson.encode(publish) or '[]'}

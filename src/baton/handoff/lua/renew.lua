@@ -15,6 +15,7 @@ if id == 'join' then
   end
   redis.call('HSET', base, 'join_until', number_text(until_ms))
   wake_at(base, 'join', until_ms)
+  keep_alive(base)
   return 'held'
 end
 local node = state == 'running' and load_node(base, id)
@@ -22,4 +23,5 @@ if not node or node.state ~= 'leased' or node.fence ~= tonumber(ARGV[2]) then
   return 'lost'
 end
 wake_at(base, id, math.min(until_ms, node.deadline))
+keep_alive(base)
 return cancelled and 'cancelled' or 'held'

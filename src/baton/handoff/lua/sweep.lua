@@ -15,19 +15,22 @@ end
 local now_ms = redis_now_ms()
 local patience_ms = tonumber(patience)
 local publish = {}
-local MOST_SKIPS = 4
+local queued = ARGV[2] == '1'
+local FIRST_SKIPS = 4
 
+-- A long queue is borne with, twice as long each time: its messages were probably not lost.
 local function publish_again(id, node)
+  local bears = queued and not node.unpublished and (node.bears or FIRST_SKIPS) or 0
   node.skipped = (node.skipped or 0) + 1
-  if ARGV[2] ~= '1' or node.skipped > MOST_SKIPS then
-    node.skipped = 0
+  if node.skipped > bears then
+    node.unpublished, node.skipped, node.bears = nil, 0, bears > 0 and 2 * bears or nil
     publish[#publish + 1] = {'run', id}
   end
   save_node(base, id, node)
   wake_at(base, id, now_ms + patience_ms)
 end
 
-local function look_at(id, node)
+local function look_at(id, node, due_ms)
   if node.state == 'waiting' then
     if cancelled then
       end_node(base, id, node, 'cancelled', now_ms, publish)
@@ -38,7 +41,9 @@ local function look_at(id, node)
     redis.call('ZREM', base .. ':due', id)
   elseif cancelled then
     end_node(base, id, node, 'cancelled', now_ms, publish)
-  elseif now_ms >= node.deadline then
+  elseif due_ms >= node.deadline then
+    -- Its lease was renewed up to its deadline; one that lapsed before was a lost worker's,
+    -- however late this sweep comes.
     node.error_type = 'TimeoutError'
     node.error = 'it ran longer than its timeout of '
                  .. number_text((node.deadline - node.claimed_at) / 1000) .. ' s'
@@ -56,18 +61,21 @@ local function look_at(id, node)
 end
 
 local members = redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', number_text(now_ms),
-                           'LIMIT', 0, tonumber(ARGV[1]))
-for _, member in ipairs(members) do
+                           'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[1]))
+for i = 1, #members, 2 do
+  local member, due_ms = members[i], tonumber(members[i + 1])
   if member == 'start' or member == 'join' then
     wake_at(base, member, now_ms + patience_ms)
     publish[#publish + 1] = {member}
   else
     local node = load_node(base, member)
     if node then
-      look_at(member, node)
+      look_at(member, node, due_ms)
     else
       redis.call('ZREM', base .. ':due', member)
     end
   end
 end
-return {redis.call('HGET', base, 'state'), #publish > 0 and cjson.encode(publish) or '[]', #members}
+keep_alive(base)
+return {redis.call('HGET', base, 'state'), #publish > 0 and cjson.encode(publish) or '[]',
+        #members / 2}
