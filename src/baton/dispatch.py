@@ -72,12 +72,17 @@ class CeleryDispatcher:
                     retry_policy=PUBLISH_RETRY,
                 )
 
+    @property
+    def _unavailable(self) -> tuple[type[BaseException], ...]:
+        """Publishing raises Kombu's error; all else, what the transport's own client raises."""
+        vendors: tuple[type[BaseException], ...] = self._app.connection_for_write().connection_errors
+        return (OperationalError, *vendors)
+
     @contextmanager
     def _broker_errors(self) -> Iterator[None]:
         try:
             yield
-        # Publishing gives Kombu's error, all else what the transport's own client raised.
-        except (OperationalError, *self._app.connection_for_write().connection_errors) as error:
+        except self._unavailable as error:
             address = redact_url(self._app.connection_for_write().as_uri())
             raise BrokerUnavailableError(
                 f"the broker at {address} took no message ({error}); "

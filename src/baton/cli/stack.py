@@ -59,7 +59,7 @@ class Stack:
         self._say = say
         self._hurry = hurry
         self._own: Application | None = None
-        self._ready = False
+        self._rushed = False
         self._check_due_at = 0.0
 
     def __enter__(self) -> Self:
@@ -73,7 +73,18 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        if self._own is not None:
+            self._own.stop(lambda: self._rushed or self._hurry())
+            self._own = None
+
+    @property
+    def starting(self) -> bool:
+        """Whether pools of our own had to be started."""
+        return self._own is not None
+
+    def rush(self) -> None:
+        """Have it stopped by force at the end: nobody waits any more for what runs there."""
+        self._rushed = True
 
     def await_ready(self) -> None:
         """Wait until the pools are up.
@@ -96,11 +107,11 @@ class Stack:
         if time.monotonic() < self._check_due_at:
             return
         self._check_due_at = time.monotonic() + _CHECK_SECONDS
-        if self._own is None and not self._others_mind():
+        if self._own is not None:
+            self._forget_failed()
+        elif not self._others_mind() and not self._others_hold():
             self._say("The worker pools in use have stopped; starting some for the rest of this.")
             self._start()
-        elif self._own is not None and not self._own.running:
-            self._forget_failed()
 
     def _is_ready(self) -> bool:
         """Whether the pools are up, waiting a little if they are not."""
@@ -111,24 +122,18 @@ class Stack:
                 self._start()
             time.sleep(_POLL_SECONDS)
             return False
-        self._ready = self._own.ready(_POLL_SECONDS) is not None
-        if not self._ready and not self._own.running:
-            self._forget_failed()
-        return self._ready
+        if self._own.ready(_POLL_SECONDS) is not None:
+            return True
+        self._forget_failed()
+        return False
 
     def _start(self) -> None:
-        self._ready = False
         self._own = Application(self._where, find_checkout())
 
-    def _stop(self) -> None:
-        if self._own is not None:
-            self._own.stop(self._hurry)
-            self._own = None
-
     def _forget_failed(self) -> None:
-        """Our own has ended by itself. Where others have the place, theirs will do."""
+        """See whether our own has ended by itself. Where others have the place, theirs will do."""
         own = self._own
-        if own is None:
+        if own is None or own.running:
             return
         self._own = None
         own.stop(self._hurry)

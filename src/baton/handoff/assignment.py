@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from baton.agents.runner import ChildTask
 from baton.content.text import encode_text
 from baton.errors import InvalidInputError, NodeCancelledError, SpawnLimitError, TransientError
-from baton.handoff.package import MAX_INSTRUCTION_CHARACTERS
+from baton.handoff.package import MAX_INSTRUCTION_CHARACTERS, RUNNER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +32,6 @@ class NodeAssignment:
     Args:
         claim: the claim on the node.
         load: fetches the context by reference; called at most once, at first use.
-        children: results of the children of an earlier run.
-        draft: what that earlier run returned.
         report: takes a line of progress.
     """
 
@@ -42,8 +40,6 @@ class NodeAssignment:
         claim: Claim,
         *,
         load: Callable[[], Context],
-        children: Sequence[ChildResult],
-        draft: str,
         report: Callable[[str], None],
     ) -> None:
         self._claim = claim
@@ -51,8 +47,8 @@ class NodeAssignment:
         self._report = report
         self._deadline = time.monotonic() + claim.timeout_seconds
         self._stop = threading.Event()
-        self.children = children
-        self.draft = draft
+        self.children: Sequence[ChildResult] = ()
+        self.draft = ""
         self.spawned: list[ChildTask] = []
         self.then = ""
 
@@ -100,20 +96,29 @@ class NodeAssignment:
         """Have the runner stop: the handoff was cancelled, or the claim is lost."""
         self._stop.set()
 
+    def resume(self, children: Sequence[ChildResult], draft: str) -> None:
+        """Give a continuation its children's results, and what the run before returned."""
+        self.children = children
+        self.draft = draft
+
     def raise_if_cancelled(self) -> None:
         if self.cancelled:
             raise NodeCancelledError(f"node {self.node_id} was cancelled; stop and return")
 
     def spawn(self, tasks: Sequence[str | ChildTask], *, then: str | None = None) -> None:
+        if isinstance(tasks, str):  # a sequence too: of its letters
+            raise InvalidInputError("tasks", "a list of tasks", "<str>")
         children = [_child(task, index) for index, task in enumerate(tasks)]
+        if then is not None and not (children or self.spawned):
+            raise InvalidInputError("tasks", "at least one child before `then`", "<none>")
         self._check_limits(len(children))
+        after = self.then if then is None else _instruction(then, "then")
         self.spawned.extend(children)
-        if then is not None:
-            self.then = _instruction(then, "then")
+        self.then = after
 
     def progress(self, text: str) -> None:
         try:
-            self._report(text[:MAX_PROGRESS_CHARACTERS])
+            self._report(_line(text))
         except TransientError as error:
             logger.debug("progress of node %s was not recorded: %s", self.node_id, error)
 
@@ -138,7 +143,15 @@ class NodeAssignment:
 
 def _child(task: str | ChildTask, index: int) -> ChildTask:
     given = task if isinstance(task, ChildTask) else ChildTask(task)
+    if given.runner is not None and not RUNNER_NAME.fullmatch(str(given.runner)):
+        raise InvalidInputError(f"tasks[{index}].runner", "a runner's name", given.runner)
     return ChildTask(_instruction(given.instruction, f"tasks[{index}]"), given.runner)
+
+
+def _line(text: object) -> str:
+    """One line that any terminal and UTF-8 can bear."""
+    line = " ".join(str(text)[:MAX_PROGRESS_CHARACTERS].split())
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _instruction(text: object, field: str) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from baton.agents.runner import ChildResult, RunnerResult
+from baton.agents.function import told
+from baton.agents.runner import ChildResult, RunnerResult, Usage
+from baton.content.text import encode_text
 from baton.errors import (
     BatonError,
     BrokerUnavailableError,
     FencedError,
+    HandoffNotFoundError,
     InvalidInputError,
     PermanentError,
     RunnerError,
@@ -27,7 +33,7 @@ from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from baton.agents.catalog import RunnerCatalog
     from baton.handoff.dispatcher import Dispatcher
@@ -43,9 +49,12 @@ COMMIT_PATIENCE_SECONDS: Final = 300.0
 COMMIT_PAUSE_SECONDS: Final = 1.0
 MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
+MAX_DETAILS_BYTES: Final = 64 * 1024
 MAX_JOIN_RACES: Final = 64
 SWEEP_BATCH: Final = 200
 UNOPENED_SECONDS: Final = 600.0
+
+_Recorded = TypeVar("_Recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +111,10 @@ class HandoffEngine:
             return NodeRun(node_id, "fenced")
 
     def join(self, handoff_id: str) -> str:
-        """Merge the results and end the handoff, if that is due; the state it is in."""
+        """Merge the results and end the handoff, if that is due; the state it is in, or `gone`."""
         fence = self._tree.claim_join(handoff_id, self._worker)
         if fence is None:
-            return self._view.outcome(handoff_id).state
+            return self._state(handoff_id)
         outcome = self._view.outcome(handoff_id)
         lease = self._join_lease(handoff_id, fence)
         self._keeper.hold(lease)
@@ -117,20 +126,38 @@ class HandoffEngine:
         finally:
             self._keeper.release(lease)
         self._tree.close(handoff_id)
-        return self._view.outcome(handoff_id).state
+        return self._state(handoff_id)
 
     def sweep(self) -> int:
         """Look after every open handoff; how many messages were published again."""
         backlog = self._dispatcher.backlog() > 0
         published = 0
         for handoff_id, age_seconds in self._tree.open_ages():
-            state, moves, _ = self._tree.sweep(handoff_id, limit=SWEEP_BATCH, backlog=backlog)
-            self._publish(handoff_id, moves)
-            published += len(moves)
+            state, moved = self._sweep_one(handoff_id, backlog=backlog)
+            published += moved
             ended = state not in ("running", "joining", "gone")
             if ended or (state == "gone" and age_seconds > UNOPENED_SECONDS):
                 self._tree.close(handoff_id)
         return published
+
+    def _sweep_one(self, handoff_id: str, *, backlog: bool) -> tuple[str, int]:
+        """Look at all that is due in one handoff; its state, and the messages published.
+
+        It stops at a batch of messages, so that an outage is not followed by a storm; but not at
+        a batch of looks, so that nodes in a long queue do not hide one whose worker was lost.
+        """
+        published, seen = 0, SWEEP_BATCH
+        while seen == SWEEP_BATCH and published < SWEEP_BATCH:
+            state, moves, seen = self._tree.sweep(handoff_id, limit=SWEEP_BATCH, backlog=backlog)
+            self._publish(handoff_id, moves)
+            published += len(moves)
+        return state, published
+
+    def _state(self, handoff_id: str) -> str:
+        try:
+            return self._view.outcome(handoff_id).state
+        except HandoffNotFoundError:
+            return "gone"  # a message may outlive its handoff
 
     # --- one node ------------------------------------------------------------------------------
 
@@ -140,34 +167,42 @@ class HandoffEngine:
             load=partial(
                 self._store.get, claim.session_id, claim.context_version, agent_id=claim.agent_id
             ),
-            children=self._children(claim),
-            draft=self._tree.draft(claim.handoff_id, claim.node_id) if claim.step else "",
             report=partial(self._tree.progress, claim),
         )
         lease = self._node_lease(claim, assignment)
         self._keeper.hold(lease)
         try:
+            return self._run_and_record(claim, assignment)
+        finally:
+            self._keeper.release(lease)
+
+    def _run_and_record(self, claim: Claim, assignment: NodeAssignment) -> NodeRun:
+        verdict: Verdict = "ok"
+        content = None
+        try:
             result = self._run(claim, assignment)
-            if not assignment.spawned:
-                return self._commit(claim, "ok", _ending(result), result.content)
-            children = self._suspend(claim, assignment, result.content)
-            return NodeRun(claim.node_id, "suspended", tuple(children))
+            if assignment.spawned:
+                children = self._suspend(claim, assignment, result.content)
+                return NodeRun(claim.node_id, "suspended", tuple(children))
+            ending, content = _ending(result), result.content
         except FencedError:
             raise
         except TransientError as error:
             pause = min(2.0**claim.attempt, MAX_RETRY_PAUSE_SECONDS)
-            return self._commit(claim, "retry", _failure(error, retry_after_seconds=pause))
+            verdict, ending = "retry", _failure(error, retry_after_seconds=pause)
         except BatonError as error:
-            return self._commit(claim, "failed", _failure(error))
-        finally:
-            self._keeper.release(lease)
+            verdict, ending = "failed", _failure(error)
+        return self._commit(claim, verdict, ending, content)
 
     def _run(self, claim: Claim, assignment: NodeAssignment) -> RunnerResult:
+        if claim.step:
+            draft = self._tree.draft(claim.handoff_id, claim.node_id)
+            assignment.resume(self._children(claim), draft)
         if claim.step and not claim.then:
             result = RunnerResult(combine(assignment.draft, assignment.children))
         else:
             result = self._call_runner(claim, assignment)
-        size_bytes = len(result.content.encode("utf-8", "surrogatepass"))
+        size_bytes = len(encode_text(result.content, "result"))
         if size_bytes > self._max_result_bytes:
             raise InvalidInputError(
                 "result", f"at most {self._max_result_bytes} bytes", f"<{size_bytes} bytes>"
@@ -180,8 +215,9 @@ class HandoffEngine:
             result = runner.run(assignment)
         except BatonError:
             raise
-        except Exception as error:  # a runner is the user's code: anything comes
-            raise RunnerError(f"{type(error).__name__}: {error}") from error
+        # A runner is the user's code: anything comes, and sys.exit() must not end the worker.
+        except (Exception, SystemExit) as error:
+            raise RunnerError(f"runner {claim.runner} failed: {told(error)}") from error
         if not isinstance(result, RunnerResult) or not isinstance(result.content, str):
             raise RunnerError(
                 f"runner {claim.runner}: expected a RunnerResult with text, "
@@ -190,30 +226,23 @@ class HandoffEngine:
         return result
 
     def _children(self, claim: Claim) -> list[ChildResult]:
-        if not claim.step:
-            return []
         ids = [f"{claim.node_id}.{index}" for index in range(claim.child_count)]
         nodes = {node.node_id: node for node in self._view.nodes(claim.handoff_id)}
         results = self._tree.results(claim.handoff_id, ids)
         return [_child_result(nodes[child_id], results.get(child_id, "")) for child_id in ids]
 
     def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> list[str]:
-        return self._tree.suspend(claim, assignment.spawned, assignment.then, draft)
+        return _through_outage(
+            claim,
+            lambda: self._tree.suspend(claim, assignment.spawned, assignment.then, draft),
+        )
 
     def _commit(
         self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
     ) -> NodeRun:
-        """Commit, through an outage of Redis if need be: the work is done, and may have cost."""
-        give_up_at = time.monotonic() + COMMIT_PATIENCE_SECONDS
-        while True:
-            try:
-                state, moves = self._tree.finish(claim, verdict, ending, content)
-                break
-            except StoreUnavailableError:
-                if time.monotonic() > give_up_at:
-                    raise
-                logger.warning("node %s has ended; waiting for Redis to record it", claim.node_id)
-                time.sleep(COMMIT_PAUSE_SECONDS)
+        state, moves = _through_outage(
+            claim, lambda: self._tree.finish(claim, verdict, ending, content)
+        )
         self._publish(claim.handoff_id, moves)
         return NodeRun(claim.node_id, state)
 
@@ -293,29 +322,76 @@ class HandoffEngine:
             logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
 
 
+def _through_outage(claim: Claim, record: Callable[[], _Recorded]) -> _Recorded:
+    """`record()`, through an outage of Redis if need be: the work is done, and may have cost."""
+    give_up_at = time.monotonic() + COMMIT_PATIENCE_SECONDS
+    while True:
+        try:
+            return record()
+        except StoreUnavailableError:
+            if time.monotonic() > give_up_at:
+                raise
+            logger.warning("node %s has ended; waiting for Redis to record it", claim.node_id)
+            time.sleep(COMMIT_PAUSE_SECONDS)
+
+
 def _ending(result: RunnerResult) -> Ending:
-    usage = {name: tokens for name, tokens in asdict(result.usage).items() if tokens}
+    """What the tree keeps of a result besides its text.
+
+    Raises:
+        RunnerError: figures or details that could not be counted or stored.
+    """
     return Ending(
-        usage=usage,
-        cost_usd=result.cost_usd,
-        details=dict(result.details),
+        usage=_usage(result.usage),
+        cost_usd=_cost(result.cost_usd),
+        details=_details(result),
         size_bytes=len(result.content.encode()),
     )
+
+
+def _usage(usage: object) -> dict[str, int]:
+    counts: dict[str, Any] = asdict(usage) if isinstance(usage, Usage) else {"usage": usage}
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 0:
+            raise RunnerError(f"expected {name} as a number of tokens from 0, got {count!r:.80}")
+    return {name: count for name, count in counts.items() if count}
+
+
+def _cost(cost: object) -> float:
+    if not isinstance(cost, int | float) or not math.isfinite(cost) or cost < 0:
+        raise RunnerError(f"expected cost_usd as a number of dollars from 0, got {cost!r:.80}")
+    return float(cost)
+
+
+def _details(result: RunnerResult) -> str:
+    """The details as JSON text; empty if there are none."""
+    try:
+        details = json.dumps(dict(result.details), allow_nan=False) if result.details else ""
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunnerError(f"expected details that JSON can hold: {told(error)}") from None
+    if len(details) > MAX_DETAILS_BYTES:
+        raise RunnerError(f"expected details of {MAX_DETAILS_BYTES} bytes, got {len(details)}")
+    return details
 
 
 def _failure(error: BatonError, retry_after_seconds: float = 0.0) -> Ending:
     """The error as it may be stored: the type of what the runner's code raised, a bounded text."""
     source = error.__cause__ if isinstance(error, RunnerError) and error.__cause__ else error
+    # As told by the traceback module, which survives an exception whose `str()` fails.
+    said = str(traceback.TracebackException(type(source), source, None))
     return Ending(
-        error_type=type(source).__name__,
-        error=_bounded(str(source) or str(error)),
+        error_type=_bounded(type(source).__name__),
+        error=_bounded(said or str(error)),
         retry_after_seconds=retry_after_seconds,
     )
 
 
 def _bounded(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if len(one_line) <= MAX_ERROR_CHARACTERS else f"{one_line[:999]}…"
+    """One bounded line that any terminal and UTF-8 can bear."""
+    line = " ".join(text.split())
+    if len(line) > MAX_ERROR_CHARACTERS:
+        line = f"{line[: MAX_ERROR_CHARACTERS - 1]}…"
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _child_result(node: NodeRecord, content: str) -> ChildResult:

@@ -23,7 +23,7 @@ LONGEST_TICK_SECONDS: Final = 10.0
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """One lease held by this process. `stop` is called once if it is lost or cancelled."""
+    """One lease held by this process. `stop` is called when it is lost, cancelled or overrun."""
 
     handoff_id: str
     node_id: str
@@ -33,10 +33,11 @@ class Lease:
     stop: Callable[[], None]
     overrun: Callable[[], object]
     overran: bool = False
+    renew_at: float = 0.0
 
 
 class LeaseKeeper:
-    """Renews leases every third of the shortest one, each up to its own deadline.
+    """Renews all leases every third of the shortest one, each up to its own deadline.
 
     A lease whose deadline passes is not renewed: its `overrun` is called, which records the node
     as timed out, and it counts as stuck until its runner returns. Python cannot stop a thread, so
@@ -45,7 +46,7 @@ class LeaseKeeper:
     Args:
         tree: where leases are renewed.
         max_stuck: how many hung runners a process bears.
-        on_stuck: called once, from the keeper's thread.
+        on_stuck: called once, from the keeper's thread, which goes on renewing.
     """
 
     def __init__(self, tree: HandoffTree, *, max_stuck: int, on_stuck: Callable[[], None]) -> None:
@@ -57,9 +58,11 @@ class LeaseKeeper:
         self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._told_stuck = False
 
     def hold(self, lease: Lease) -> None:
         """Renew `lease` from now until `release`."""
+        lease.renew_at = _next_renewal(lease)
         with self._changed:
             self._held.add(lease)
             if self._thread is None:
@@ -93,20 +96,22 @@ class LeaseKeeper:
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._closed:
-                    self._changed.wait(self._tick_seconds() if self._held else None)
+                # A new lease only moves the tick: renewing at each would cost them all each time.
+                while not self._closed and (pause_seconds := self._pause_seconds()) > 0:
+                    self._changed.wait(pause_seconds)
                 if self._closed:
                     return
                 leases = [lease for lease in self._held if not lease.overran]
-            self._keep(leases)
+            try:
+                self._keep(leases)
+            except Exception:  # were this thread to die, every lease of the process would lapse
+                logger.exception("leases were not renewed, trying again")
 
-    def _tick_seconds(self) -> float:
+    def _pause_seconds(self) -> float:
         """Until the next renewal is due, or the next deadline."""
-        now = time.monotonic()
         live = [lease for lease in self._held if not lease.overran]
-        shortest = min((lease.lease_seconds for lease in live), default=LONGEST_TICK_SECONDS)
-        next_deadline = min((lease.deadline - now for lease in live), default=LONGEST_TICK_SECONDS)
-        return max(0.01, min(shortest / RENEWALS_PER_LEASE, next_deadline, LONGEST_TICK_SECONDS))
+        due_at = min((min(lease.renew_at, lease.deadline) for lease in live), default=float("inf"))
+        return min(due_at - time.monotonic(), LONGEST_TICK_SECONDS)
 
     def _keep(self, leases: Sequence[Lease]) -> None:
         now = time.monotonic()
@@ -114,13 +119,16 @@ class LeaseKeeper:
         for lease in overdue:
             self._overrun(lease)
         live = [lease for lease in leases if lease.deadline > now]
+        for lease in live:
+            lease.renew_at = _next_renewal(lease)
         try:
             for lease, state in self._renewed(live):
                 if state != "held":
                     lease.stop()
         except TransientError as error:
             logger.warning("leases could not be renewed, trying again: %s", error)
-        if overdue and self.stuck >= self._max_stuck:
+        if not self._told_stuck and self.stuck >= self._max_stuck:
+            self._told_stuck = True
             self._on_stuck()
 
     def _renewed(self, leases: Sequence[Lease]) -> Iterator[tuple[Lease, str]]:
@@ -131,8 +139,19 @@ class LeaseKeeper:
     def _overrun(self, lease: Lease) -> None:
         lease.overran = True
         lease.stop()
-        try:
-            lease.overrun()
-        except BatonError as error:
-            # The sweep finds the lapsed lease and records the same.
-            logger.warning("node %s timed out; not recorded yet: %s", lease.node_id, error)
+        # In a thread of its own: it waits out an outage, and the other leases cannot wait.
+        threading.Thread(
+            target=_record_overrun, args=(lease,), name="baton-overrun", daemon=True
+        ).start()
+
+
+def _next_renewal(lease: Lease) -> float:
+    return time.monotonic() + lease.lease_seconds / RENEWALS_PER_LEASE
+
+
+def _record_overrun(lease: Lease) -> None:
+    try:
+        lease.overrun()
+    except BatonError as error:
+        # The sweep finds the lapsed lease and records the same.
+        logger.warning("node %s timed out; not recorded yet: %s", lease.node_id, error)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from baton.errors import InvalidInputError
 
-MAX_INSTRUCTION_CHARACTERS = 100_000
+MAX_INSTRUCTION_CHARACTERS: Final = 100_000
+RUNNER_NAME: Final = re.compile(r"[\w.:-]{1,128}")
 
 Instruction = Annotated[
     str,
@@ -38,7 +40,7 @@ class Limits(_Frozen):
     max_depth: int = Field(default=4, ge=1, le=15)
     max_children: int = Field(default=1_000, ge=1, le=100_000)
     max_nodes: int = Field(default=10_000, ge=1, le=1_000_000)
-    retention_seconds: int = Field(default=7 * 86_400, ge=60)
+    retention_seconds: int = Field(default=7 * 86_400, ge=60, le=365 * 86_400)
 
 
 class HandoffRequest(_Frozen):

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from baton.agents.runner import ChildTask
-from baton.errors import BrokerUnavailableError, HandoffNotFoundError
+from baton.errors import BrokerUnavailableError
 from baton.handoff.package import Limits, TaskSpec, make_request
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
@@ -168,13 +168,10 @@ class Handoff:
         """Cancel it: no node starts from now on.
 
         Returns:
-            The state it got: `cancelled`; `running` while workers have yet to notice; or what it
-            had ended in before.
+            The state it got: `cancelled`; `running` while workers have yet to notice; `joining`
+            if it was too late, as all nodes have ended; or what it had ended in before.
         """
-        state = self._tree.cancel(self.handoff_id)
-        if state == "gone":
-            raise HandoffNotFoundError(f"handoff {self.handoff_id} does not exist or has expired")
-        return state
+        return self._tree.cancel(self.handoff_id)
 
 
 def _task(task: str | TaskSpec | ChildTask) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from redis.exceptions import NoScriptError
 
@@ -314,19 +314,26 @@ class HandoffTree:
         """
         keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            state, waiting, skip, seen = _CANCEL(self._redis, [keys.base], [1, 0])
+            state, *_ = _CANCEL(self._redis, [keys.base], [1, 0])
             self.start(handoff_id)
-            skip = 0
-            while state == b"running" and waiting and (seen or skip):
-                # A renewal moves its node behind those that wait: look again from the start.
-                skip = skip if seen else 0
-                state, waiting, passed, seen = _CANCEL(
-                    self._redis, [keys.base], [SLICE // 2, skip]
-                )
-                skip += passed
+            if state == b"running":
+                state = self._cancel_waiting(keys)
         if state == b"gone":
             raise _unknown(handoff_id)
         return str(state.decode())
+
+    def _cancel_waiting(self, keys: HandoffKeys) -> bytes:
+        """End the waiting nodes, a slice a call; the handoff's state then.
+
+        A renewal moves its node behind those that wait, which shifts some of them out of the next
+        slice: so pass follows pass while any node ends.
+        """
+        left, skip = -1, 0
+        while True:
+            state, waiting, passed, seen = _CANCEL(self._redis, [keys.base], [SLICE // 2, skip])
+            if state != b"running" or not waiting or (not seen and waiting == left):
+                return bytes(state)
+            left, skip = (left, skip + passed) if seen else (waiting, 0)
 
     def sweep(
         self, handoff_id: str, *, limit: int, backlog: bool

@@ -94,9 +94,9 @@ class HandoffView:
         return [_node(node_id, plan[node_id], nodes.get(node_id)) for node_id in ids]
 
     def newest(self, limit: int = 20) -> list[Outcome]:
-        """The newest handoffs, newest first."""
+        """The newest `limit` (1 or more) handoffs, newest first."""
         with redis_errors(self._redis):
-            members = self._redis.zrevrange(INDEX, 0, limit - 1, withscores=True)
+            members = self._redis.zrevrange(INDEX, 0, max(limit, 1) - 1, withscores=True)
         found = []
         for member, _ in members:
             try:
@@ -138,15 +138,18 @@ class HandoffView:
             elif ended:
                 return
             else:
-                ended = self._wait(handoff_id, after)
+                ended = self._wait(handoff_id, after, deadline)
             if not ended and deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"handoff {handoff_id} had not ended in {timeout_seconds} s")
 
-    def _wait(self, handoff_id: str, after: str) -> bool:
+    def _wait(self, handoff_id: str, after: str, deadline: float | None) -> bool:
         """Wait a little for an event; True if the handoff ended without one we could see."""
+        left_ms = BLOCK_MS if deadline is None else (deadline - time.monotonic()) * 1000
         with redis_errors(self._redis):
             found = self._redis.xread(
-                {HandoffKeys.of(handoff_id).events: after}, count=1, block=BLOCK_MS
+                {HandoffKeys.of(handoff_id).events: after},
+                count=1,
+                block=max(1, min(BLOCK_MS, round(left_ms))),  # 0 would be for ever
             )
         return not found and self.outcome(handoff_id).ended
 
@@ -180,7 +183,7 @@ def _node(node_id: str, plan: str, stored: str | None) -> NodeRecord:
         ended_at=_instant(ended),
         duration_seconds=None if started is None or ended is None else (ended - started) / 1000,
         usage=node.get("usage", {}),
-        details=node.get("details", {}),
+        details=json.loads(node.get("details", "{}")),
         child_count=node.get("children", 0),
         **{name: node[name] for name in _NODE_FIELDS if name in node},
     )

@@ -1,0 +1,87 @@
+"""What became of a handoff, as JSON or as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from baton.cli.escaping import escape_line
+from baton.cli.output import duration, plain, show, show_fields, show_json
+from baton.cli.tree import counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from baton.handoff.outcome import NodeRecord, Outcome
+    from baton.handoff.submission import Handoff
+
+_ERRORS_SHOWN: Final = 10
+_ERROR_CHARACTERS: Final = 500
+
+
+def state_of(outcome: Outcome, *, cancelled: bool = False) -> str:
+    """The handoff's state; `cancelling` where workers have yet to notice that it was cancelled."""
+    return "cancelling" if cancelled and not outcome.ended else outcome.state
+
+
+def handoff_json(handoff: Handoff, outcome: Outcome, state: str) -> dict[str, Any]:
+    """The object that `baton run --json` prints: its keys are an interface."""
+    return {
+        "handoff": outcome.handoff_id,
+        "status": state,
+        "census": outcome.census.as_dict(),
+        "session": outcome.session_id,
+        "version": outcome.version,
+        "result": handoff.result(),
+        "nodes": [plain(node) for node in handoff.nodes()],
+    }
+
+
+def show_handoff(handoff: Handoff, outcome: Outcome, state: str, *, as_json: bool) -> None:
+    """Print what became of the handoff: census, time, result, and the version it became."""
+    if as_json:
+        show_json(handoff_json(handoff, outcome, state))
+        return
+    show_fields(summary(outcome, state))
+    show_errors(outcome, handoff.nodes())
+    result = handoff.result()
+    show("" if result is None else f"\n{result}\n")
+    show_fields(_version(outcome))
+
+
+def summary(outcome: Outcome, state: str) -> dict[str, str]:
+    """State, census and time."""
+    census = outcome.census
+    fields = {
+        "handoff": outcome.handoff_id,
+        "status": state,
+        "census": f"{census.total} nodes: {counts(census.by_state)}",
+    }
+    if outcome.ended_at is not None:
+        fields["time"] = duration((outcome.ended_at - outcome.created_at).total_seconds())
+    return fields
+
+
+def show_errors(outcome: Outcome, nodes: Sequence[NodeRecord]) -> None:
+    """Print why the handoff, and the first nodes that gave no result, failed."""
+    if outcome.error:
+        show(f"error: {_reason(outcome.error_type, outcome.error)}")
+    failed = [node for node in nodes if node.state in {"failed", "lost"}]
+    for node in failed[:_ERRORS_SHOWN]:
+        reason = _reason(node.error_type, node.error)
+        show(f"node {node.node_id} {node.state}: {reason}")
+    if len(failed) > _ERRORS_SHOWN:
+        show(f"and {len(failed) - _ERRORS_SHOWN} more; `--json` has all of them")
+
+
+def _version(outcome: Outcome) -> dict[str, str]:
+    session_id = outcome.session_id
+    if outcome.version is None:
+        return {"session": session_id, "version": f"none written; it is at {outcome.base_version}"}
+    return {
+        "session": session_id,
+        "version": f"{outcome.version}  (baton context get {session_id})",
+    }
+
+
+def _reason(error_type: str, error: str) -> str:
+    return escape_line(": ".join(filter(None, (error_type, error))), _ERROR_CHARACTERS)

@@ -1,0 +1,31 @@
+"""`baton up`: the whole stack in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from baton.cli.application import command, environment, find_checkout
+from baton.cli.exits import CANCELLED, DONE, FAILED, USAGE, epilog
+from baton.cli.options import Json  # noqa: TC001 - Typer reads it
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(
+    epilog=epilog("BATON_AGENTS_THREADS=20 baton up", codes=(DONE, USAGE, FAILED, CANCELLED))
+)
+def up(as_json: Json = False) -> None:
+    """Run Redis (embedded if none is reachable), the worker pools and beat.
+
+    Ctrl-C stops all that it started; a second one at once. With --json one object is printed
+    when every pool is up. Exit code 5 means that it was stopped before that was tried.
+    """
+    arguments = ("--ready-fd", "1") if as_json else ()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(  # noqa: S606 - our own command line; it takes this process's place and terminal
+        sys.executable, command(*arguments), environment(find_checkout(), {})
+    )
