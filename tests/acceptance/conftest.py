@@ -104,7 +104,8 @@ def celery_setup_app(celery_setup_app: Celery) -> Iterator[Celery]:
     celery_setup_app.close()
 
 
-# What pytest-celery's containers are made of, where `docker_wanted`. Requested by them alone.
+# What pytest-celery's containers are made of, where `docker_wanted`; requested by them alone, so a
+# run without Docker says nothing about them.
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import redis
 from nodes import HERE, ROOT, ProcessContainer, RedisProcess
@@ -78,6 +79,17 @@ class Stack:
             started.append(self._launch("beat", command, "beat: Starting"))
         for process in started:
             process.wait_ready()
+
+    def start_without_waiting(self, name: str) -> None:
+        """Start one pool and go on, whether it can work or not."""
+        known = {pool.name: pool for pool in pools(self.settings)}
+        self._launch_pool(known[name])
+
+    def broker_client(self) -> redis.Redis:
+        """A binary client of the broker's database, closed with the stack."""
+        client = redis.Redis(unix_socket_path=urlsplit(self.url).path, db=1)
+        self._clients.append(client)
+        return client
 
     def kill(self, name: str, how: str | int = "SIGKILL") -> None:
         """Send a signal to a pool (or `beat`); after SIGKILL it is gone when this returns."""

@@ -12,7 +12,7 @@ _UNSAFE: Final = re.compile(
 
 
 def escape(text: str) -> str:
-    """`text` with what a terminal would obey shown as `\\x1b`; line ends stay.
+    r"""`text` with what a terminal would obey shown as `\x1b`; line ends stay.
 
     Not to be undone: a text that holds a backslash and `x1b` looks the same.
     """

@@ -49,7 +49,7 @@ def code_of_error(error: BatonError) -> int:
 
 
 def epilog(*examples: str, codes: tuple[int, ...]) -> str:
-    """What ends a command's help: examples, and its exit codes. `\\b` keeps the line breaks."""
+    r"""What ends a command's help: examples, and its exit codes. `\b` keeps the line breaks."""
     title = "Example:" if len(examples) == 1 else "Examples:"
     shown = "\n".join(f"  {example}" for example in examples)
     meanings = "\n".join(f"  {code:<4} {_MEANING[code]}" for code in codes)

@@ -14,5 +14,7 @@ HandoffId = Annotated[str, typer.Argument(metavar="ID", help="The handoff's id."
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
 Runner = Annotated[
     str | None,
-    typer.Option("--runner", metavar="NAME", help="Who does the tasks; default BATON_DEFAULT_RUNNER."),
+    typer.Option(
+        "--runner", metavar="NAME", help="Who does the tasks; default BATON_DEFAULT_RUNNER."
+    ),
 ]

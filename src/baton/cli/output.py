@@ -27,7 +27,7 @@ def use_safe_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def show(text: str) -> None:
+def show_text(text: str) -> None:
     """Print text to standard output, escaped, as whole lines."""
     sys.stdout.write(f"{escape(text).removesuffix(chr(10))}\n")
     sys.stdout.flush()

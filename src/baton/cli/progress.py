@@ -13,19 +13,23 @@ from rich.live import Live
 from baton.cli.escaping import escape, escape_line
 from baton.cli.output import say
 from baton.cli.tree import WORDS, NodeTree
+from baton.errors import BatonError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.tree import Tree
+
     from baton.handoff.submission import Handoff
     from baton.handoff.view import Event
 
-_REDRAW_SECONDS: Final = 0.1
+_DRAWS_PER_SECOND: Final = 5
+_LOAD_SECONDS: Final = 0.2
 _SHOWN_CHARACTERS: Final = 200
 
 
 class Progress(Protocol):
-    """Where the course of a handoff is shown. All of it goes to standard error."""
+    """Where the course of a handoff is shown."""
 
     def note(self, text: str) -> None:
         """Tell the user something, at any time."""
@@ -37,11 +41,11 @@ class Progress(Protocol):
         """Show one event."""
 
     def refresh(self) -> None:
-        """Show the time that has passed, and what events do not tell."""
+        """Show what events do not tell; called about once a second."""
 
 
 def progress_view() -> Progress:
-    """A live tree if both streams are a terminal that can draw one, else lines."""
+    """On standard error: a live tree if both streams are a terminal that can draw, else lines."""
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     drawable = console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty()
     return LiveTree(console) if drawable else Lines()
@@ -67,7 +71,8 @@ class Lines:
     def take(self, event: Event) -> None:
         """See `Progress`."""
         self._tree.take(event)
-        if self._tree.stale and self._handoff is not None and event.type != "handoff":
+        unknown = event.node_id and not self._tree.instruction(event.node_id)
+        if unknown and self._handoff is not None:
             self._tree.load(self._handoff.nodes())
         say(event_line(event, self._tree.instruction(event.node_id)))
 
@@ -76,15 +81,14 @@ class Lines:
 
 
 class LiveTree:
-    """The tree of nodes, drawn in place; of a large one, as much as fits."""
+    """The tree of nodes, drawn in place several times a second; of a large one, what fits."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._handoff: Handoff | None = None
         self._tree = NodeTree("")
-        self._live: Live | None = None
         self._began_at = 0.0
-        self._due_at = 0.0
+        self._load_due_at = 0.0
 
     def note(self, text: str) -> None:
         """See `Progress`."""
@@ -95,32 +99,34 @@ class LiveTree:
         """See `Progress`."""
         self._handoff, self._tree = handoff, NodeTree(handoff.handoff_id)
         self._began_at = time.monotonic()
-        with Live(console=self._console, auto_refresh=False) as self._live:
+        with Live(
+            console=self._console, get_renderable=self._draw, refresh_per_second=_DRAWS_PER_SECOND
+        ):
             try:
                 yield
             finally:
                 self._tree.stale = True  # once more, for the durations
-                with contextlib.suppress(Exception):  # the tree is not worth a second error
+                with contextlib.suppress(BatonError):  # the tree is not worth a second error
                     self.refresh()
-        self._live = None
 
     def take(self, event: Event) -> None:
         """See `Progress`."""
         self._tree.take(event)
-        if time.monotonic() >= self._due_at:
+        if time.monotonic() >= self._load_due_at:
             self.refresh()
 
     def refresh(self) -> None:
-        """See `Progress`."""
-        if self._live is None or self._handoff is None:
-            return
-        if self._tree.stale:
+        """See `Progress`: nodes that events told of are loaded, not for each event anew."""
+        if self._tree.stale and self._handoff is not None:
             self._tree.load(self._handoff.nodes())
-        most_nodes = max(5, self._console.height - 5)
-        elapsed_seconds = time.monotonic() - self._began_at
-        tree = self._tree.draw(elapsed_seconds=elapsed_seconds, most_nodes=most_nodes)
-        self._live.update(tree, refresh=True)
-        self._due_at = time.monotonic() + _REDRAW_SECONDS
+            self._load_due_at = time.monotonic() + _LOAD_SECONDS
+
+    def _draw(self) -> Tree:
+        """Runs in the thread that draws."""
+        return self._tree.draw(
+            elapsed_seconds=time.monotonic() - self._began_at,
+            most_nodes=max(5, self._console.height - 5),
+        )
 
 
 def event_line(event: Event, instruction: str = "") -> str:

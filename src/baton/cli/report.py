@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.cli.escaping import escape_line
-from baton.cli.output import duration, plain, show, show_fields, show_json
+from baton.cli.output import duration, plain, show_fields, show_json, show_text
 from baton.cli.tree import counts
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def show_handoff(handoff: Handoff, outcome: Outcome, state: str, *, as_json: boo
     show_fields(summary(outcome, state))
     show_errors(outcome, handoff.nodes())
     result = handoff.result()
-    show("" if result is None else f"\n{result}\n")
+    show_text("" if result is None else f"\n{result}\n")
     show_fields(_version(outcome))
 
 
@@ -64,13 +64,13 @@ def summary(outcome: Outcome, state: str) -> dict[str, str]:
 def show_errors(outcome: Outcome, nodes: Sequence[NodeRecord]) -> None:
     """Print why the handoff, and the first nodes that gave no result, failed."""
     if outcome.error:
-        show(f"error: {_reason(outcome.error_type, outcome.error)}")
+        show_text(f"error: {_reason(outcome.error_type, outcome.error)}")
     failed = [node for node in nodes if node.state in {"failed", "lost"}]
     for node in failed[:_ERRORS_SHOWN]:
         reason = _reason(node.error_type, node.error)
-        show(f"node {node.node_id} {node.state}: {reason}")
+        show_text(f"node {node.node_id} {node.state}: {reason}")
     if len(failed) > _ERRORS_SHOWN:
-        show(f"and {len(failed) - _ERRORS_SHOWN} more; `--json` has all of them")
+        show_text(f"and {len(failed) - _ERRORS_SHOWN} more; `--json` has all of them")
 
 
 def _version(outcome: Outcome) -> dict[str, str]:

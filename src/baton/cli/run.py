@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_tasks
 from baton.cli.connection import client_settings, open_redis
 from baton.cli.exits import CANCELLED, HANDOFF_CODES, code_of_state, epilog
 from baton.cli.files import read_context
@@ -20,17 +20,14 @@ from baton.cli.report import show_handoff, state_of
 from baton.cli.stack import Stack
 from baton.cli.writing import put_on_head
 from baton.coordinator import RedisSwarmCoordinator
-from baton.errors import BatonError, ContextNotFoundError
-from baton.handoff.package import TaskSpec, make_request
+from baton.errors import StoreUnavailableError
 from baton.ids import new_session_id
 
 if TYPE_CHECKING:
     from baton.cli.progress import Progress
+    from baton.handoff.package import TaskSpec
     from baton.handoff.submission import Handoff
     from baton.settings import ClientSettings
-
-ROLE: Final = "sonnet_coordinator"
-CAPACITY_TOKENS: Final = 200_000
 
 _HEARTBEAT_SECONDS: Final = 30.0
 
@@ -56,7 +53,7 @@ class Job:
 )
 def run(
     tasks: Annotated[
-        list[str], typer.Argument(metavar="TASK...", help="What to do, one worker each.")
+        list[str], typer.Argument(metavar="TASK", help="What to do, one worker each.")
     ],
     context: Annotated[
         list[str],
@@ -91,7 +88,7 @@ def run(
     settings = client_settings()
     job = Job(
         read_context(context, "--context", settings.max_context_bytes),
-        _checked_tasks(tasks, runner, settings),
+        checked_tasks(tasks, runner, settings),
         session or new_session_id(),
         timeout,
     )
@@ -104,34 +101,18 @@ def run(
     raise typer.Exit(code)
 
 
-def _checked_tasks(
-    tasks: list[str], runner: str | None, settings: ClientSettings
-) -> tuple[TaskSpec, ...]:
-    """The tasks, if a handoff would take them: better refused here than after a start-up."""
-    request = make_request(
-        session_id="session",
-        context_version="1.0.0",
-        agent_id=ROLE,
-        tasks=[{"instruction": task, "runner": runner} for task in tasks],
-        limits={"max_nodes": settings.handoff_max_nodes},
-    )
-    return request.tasks
-
-
 def _carry_out(job: Job, settings: ClientSettings, interrupts: Interrupts, *, as_json: bool) -> int:
     progress = progress_view()
     with (
         open_redis(settings, fall_back=True) as where,
         RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
-        Stack(
-            where, coordinator.redis, say=progress.note, hurry=lambda: interrupts.hurry
-        ) as stack,
+        Stack(where, coordinator.redis, say=progress.note, hurry=lambda: interrupts.hurry) as stack,
         interrupts.held_at_end(),
     ):
         if stack.starting:
             progress.note(f"Starting worker pools; their logs: {settings.state_dir / 'logs'}")
-        run_ = _Run(job, coordinator, stack, progress, interrupts)
-        return run_.carry_out(as_json=as_json)
+        work = _Run(job, coordinator, stack, progress, interrupts)
+        return work.carry_out(as_json=as_json)
 
 
 class _Run:
@@ -158,7 +139,6 @@ class _Run:
         version = self._store_context()
         self._stack.await_ready()
         handoff: Handoff | None = None
-        cancelled = False
         try:
             with self._interrupts.deferred():  # or it would run on, and nobody knew its id
                 handoff = self._coordinator.handoffs.submit(
@@ -171,11 +151,10 @@ class _Run:
         except (KeyboardInterrupt, TimeoutError) as reason:
             if handoff is None:
                 raise
-            cancelled = self._cancel(handoff, reason)
+            return self._end_early(handoff, reason, as_json=as_json)
         outcome = handoff.outcome()
-        state = state_of(outcome, cancelled=cancelled)
-        show_handoff(handoff, outcome, state, as_json=as_json)
-        return code_of_state(state)
+        show_handoff(handoff, outcome, outcome.state, as_json=as_json)
+        return code_of_state(outcome.state)
 
     def _store_context(self) -> str:
         """Put the context on top of the session's head; the version it became."""
@@ -204,11 +183,19 @@ class _Run:
             self._heartbeat_due_at = time.monotonic() + _HEARTBEAT_SECONDS
             self._coordinator.heartbeat(self._agent_id)
 
-    def _cancel(self, handoff: Handoff, reason: BaseException) -> bool:
+    def _end_early(self, handoff: Handoff, reason: BaseException, *, as_json: bool) -> int:
         """Cancel, whatever signals come now. Without an answer, what runs is stopped by force."""
         self._interrupts.hold()
         why = "Interrupted" if isinstance(reason, KeyboardInterrupt) else "Out of time"
         self._progress.note(f"{why}: cancelling {handoff.handoff_id}. Ctrl-C again leaves at once.")
-        if not cancel_and_wait(handoff, lambda: self._interrupts.hurry).ended:
+        try:
+            outcome = cancel_and_wait(handoff, lambda: self._interrupts.hurry)
+            if not outcome.ended:
+                self._stack.rush()
+            state = state_of(outcome, cancelled=True)
+            show_handoff(handoff, outcome, state, as_json=as_json)
+        except StoreUnavailableError as error:
             self._stack.rush()
-        return True
+            self._progress.note(f"{handoff.handoff_id} may go on: {error}")
+            return CANCELLED
+        return code_of_state(state)

@@ -36,7 +36,8 @@ _LINE_CHARACTERS: Final = 300
 class NodeTree:
     """The nodes of one handoff, kept up to date by its events.
 
-    `stale` is True when an event told of nodes that have to be loaded.
+    `stale` is True when an event told of nodes that have to be loaded. One thread may change the
+    tree while another draws it.
     """
 
     def __init__(self, handoff_id: str) -> None:
@@ -83,7 +84,7 @@ class NodeTree:
         if len(chosen) < len(nodes):
             shown = {node.node_id for node in chosen}
             rest = Counter(node.state for node in nodes if node.node_id not in shown)
-            root.add(Text(f"and {counts(rest)} more", style="dim"))
+            root.add(Text(f"and {rest.total()} more: {counts(rest)}", style="dim"))
         return root
 
     def _title(self, nodes: Sequence[NodeRecord], elapsed_seconds: float | None) -> Text:

@@ -46,7 +46,7 @@ local function look_at(id, node, due_ms)
     -- however late this sweep comes.
     node.error_type = 'TimeoutError'
     node.error = 'it ran longer than its timeout of '
-                 .. number_text((node.deadline - node.claimed_at) / 1000) .. ' s'
+                 .. string.format('%g s', (node.deadline - node.claimed_at) / 1000)
     end_node(base, id, node, 'failed', now_ms, publish)
   elseif node.attempt >= tonumber(max_attempts) then
     node.error_type = 'LostError'

@@ -1,0 +1,39 @@
+"""How much to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes and counts of one run.
+
+    `calls` are repeated within a round where one takes microseconds. `by_value_nodes` are fewer
+    than `nodes`: each message carries the whole text. `wide_nodes` 0: no such row.
+    """
+
+    rounds: int
+    size_bytes: int = 10_000_000
+    calls: int = 300
+    nodes: int = 100
+    wide_nodes: int = 1_000
+    by_value_nodes: int = 10
+
+    full: bool = True
+
+    def target(self, ratio: float) -> float | None:
+        """`ratio` in a full run; None in a quick one, for whose sizes no target was set."""
+        return ratio if self.full else None
+
+    @property
+    def size(self) -> str:
+        """The text's size in words."""
+        return f"{self.size_bytes // 1_000_000} MB"
+
+
+def quick(rounds: int) -> Plan:
+    """A smoke run: does everything work? Its figures mean little."""
+    return Plan(
+        rounds, size_bytes=1_000_000, calls=30, nodes=20, wide_nodes=0, by_value_nodes=3, full=False
+    )

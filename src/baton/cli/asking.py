@@ -1,0 +1,37 @@
+"""What this command hands off as, and the rules of tasks, checked before anything is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from baton.content.text import encode_text
+from baton.handoff.package import make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from baton.handoff.package import TaskSpec
+    from baton.settings import ClientSettings
+
+ROLE: Final = "sonnet_coordinator"
+CAPACITY_TOKENS: Final = 200_000
+
+
+def checked_tasks(
+    tasks: Sequence[str], runner: str | None, settings: ClientSettings
+) -> tuple[TaskSpec, ...]:
+    """The tasks, if a handoff would take them.
+
+    Raises:
+        InvalidInputError: names the first wrong one, such as `tasks.2.instruction`.
+    """
+    for position, task in enumerate(tasks):
+        encode_text(task, f"tasks.{position}")
+    request = make_request(
+        session_id="session",
+        context_version="1.0.0",
+        agent_id=ROLE,
+        tasks=[{"instruction": task, "runner": runner} for task in tasks],
+        limits={"max_nodes": settings.handoff_max_nodes},
+    )
+    return request.tasks

@@ -1,0 +1,219 @@
+"""`baton handoff …`: submit handoffs, and see what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_tasks
+from baton.cli.connection import client_settings, open_client, open_redis
+from baton.cli.exits import (
+    DONE,
+    FAILED,
+    HANDOFF_CODES,
+    INTERRUPTED,
+    STORE_CODES,
+    code_of_state,
+    epilog,
+)
+from baton.cli.following import follow
+from baton.cli.options import HandoffId, Json, Limit, Runner, Session  # noqa: TC001 - Typer
+from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, show_text
+from baton.cli.progress import event_line, progress_view
+from baton.cli.report import handoff_json, show_errors, show_handoff, summary
+from baton.cli.stack import pools_up
+from baton.cli.tree import NodeTree, counts
+from baton.coordinator import RedisSwarmCoordinator
+from baton.handoff.submission import Handoff
+from baton.handoff.tree import HandoffTree
+from baton.handoff.view import HandoffView
+from baton.ids import check_id
+from baton.swarm.pools import PoolBoard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from baton.handoff.view import Event
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback(
+    epilog=epilog(
+        'baton handoff submit notes "list the open questions" --wait',
+        "baton handoff watch handoff_8a3f19c2d4e5f607",
+        codes=HANDOFF_CODES,
+    )
+)
+def handoff() -> None:
+    """Submit handoffs over a session's context, watch them, cancel them."""
+
+
+@app.command(
+    epilog=epilog('baton handoff submit notes "outline" "count TODO" --wait', codes=HANDOFF_CODES)
+)
+def submit(
+    session: Session,
+    tasks: Annotated[
+        list[str], typer.Argument(metavar="TASK", help="What to do, one worker each.")
+    ],
+    runner: Runner = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for its end; print the result.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hand tasks over a session's head to the workers of the running stack.
+
+    Ctrl-C while waiting leaves the handoff running.
+    """
+    settings = client_settings()
+    specs = checked_tasks(tasks, runner, settings)
+    with (
+        open_redis(settings) as where,
+        RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
+    ):
+        version = coordinator.store.resolve_version(session)
+        agent = coordinator.registry.register(
+            ROLE, context_capacity=CAPACITY_TOKENS, session_id=session
+        )
+        if not pools_up(PoolBoard(coordinator.redis)):
+            say("WARNING: no worker pools are up; the handoff starts when they are (`baton up`).")
+        submitted = coordinator.handoffs.submit(
+            session, specs, agent_id=agent.agent_id, context_version=version
+        )
+        if wait:
+            _await_end(submitted, as_json=as_json)
+        _show_submitted(submitted, as_json=as_json)
+
+
+@app.command(epilog=epilog("baton handoff show handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
+def show(handoff_id: HandoffId, as_json: Json = False) -> None:
+    """Show a handoff's nodes as a tree, and where it stands."""
+    with _open(handoff_id) as found:
+        outcome, nodes = found.outcome(), found.nodes()
+        if as_json:
+            show_json(handoff_json(found, outcome, outcome.state))
+            return
+    tree = NodeTree(handoff_id)
+    tree.state = outcome.state
+    tree.load(nodes)
+    console = Console(markup=False, highlight=False, emoji=False)
+    console.print(tree.draw(elapsed_seconds=None, most_nodes=len(nodes)))
+    show_fields(summary(outcome, outcome.state))
+    show_errors(outcome, nodes)
+    show_fields({"session": outcome.session_id, "version": outcome.version or "none written"})
+
+
+@app.command(
+    epilog=epilog(
+        "baton handoff watch handoff_8a3f19c2d4e5f607", codes=(*HANDOFF_CODES, INTERRUPTED)
+    )
+)
+def watch(handoff_id: HandoffId, as_json: Json = False) -> None:
+    """Print a handoff's events from its first on, as they happen, until it has ended.
+
+    The exit code is that of the handoff. With --json each event is one line, and so is the
+    outcome, last. Ctrl-C stops watching, not the handoff.
+    """
+    with _open(handoff_id) as found:
+        follow(found, _Events(as_json=as_json))
+        outcome = found.outcome()
+    if as_json:
+        show_json(plain(outcome), indent=None)
+    else:
+        show_fields(summary(outcome, outcome.state))
+    raise typer.Exit(code_of_state(outcome.state))
+
+
+@app.command("list", epilog=epilog("baton handoff list --limit 5", codes=STORE_CODES))
+def list_(limit: Limit = 20, as_json: Json = False) -> None:
+    """List the newest handoffs."""
+    with open_client() as (_, client):
+        outcomes = HandoffView(client).newest(limit)
+    if as_json:
+        show_json({"handoffs": [plain(outcome) for outcome in outcomes]})
+        return
+    show_table(
+        ("HANDOFF", "STATUS", "SESSION", "CREATED", "NODES"),
+        [
+            (
+                outcome.handoff_id,
+                outcome.state,
+                outcome.session_id,
+                instant(outcome.created_at),
+                counts(outcome.census.by_state),
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+@app.command(epilog=epilog("baton handoff cancel handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
+def cancel(handoff_id: HandoffId, as_json: Json = False) -> None:
+    """Cancel a handoff: no node starts from now on, and running ones are told to stop.
+
+    Exit code 4 if it had ended already, or its results are being merged.
+    """
+    with _open(handoff_id) as found:
+        state = found.cancel()
+    status = "cancelling" if state == "running" else state
+    if as_json:
+        show_json({"handoff": handoff_id, "status": status})
+    else:
+        say(f"{handoff_id}: {status}")
+    raise typer.Exit(DONE if status in {"cancelled", "cancelling"} else FAILED)
+
+
+class _Events:
+    """Prints events as they come. See `baton.cli.progress.Progress`."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def note(self, text: str) -> None:
+        say(text)
+
+    def showing(self, _handoff: Handoff) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def take(self, event: Event) -> None:
+        if self._as_json:
+            show_json(plain(event), indent=None)
+        else:
+            show_text(f"{instant(event.at)}  {event_line(event)}")
+
+    def refresh(self) -> None:
+        """Nothing changes between events."""
+
+
+@contextlib.contextmanager
+def _open(handoff_id: str) -> Iterator[Handoff]:
+    """A handle on a handoff. It needs no broker, and so no Celery."""
+    check_id(handoff_id, "ID")
+    with open_client() as (_, client):
+        yield Handoff(handoff_id, HandoffTree(client), HandoffView(client))
+
+
+def _await_end(submitted: Handoff, *, as_json: bool) -> NoReturn:
+    progress = progress_view()
+    try:
+        with progress.showing(submitted):
+            follow(submitted, progress)
+    except KeyboardInterrupt:
+        progress.note(f"It goes on: baton handoff watch {submitted.handoff_id}")
+        raise
+    outcome = submitted.outcome()
+    show_handoff(submitted, outcome, outcome.state, as_json=as_json)
+    raise typer.Exit(code_of_state(outcome.state))
+
+
+def _show_submitted(submitted: Handoff, *, as_json: bool) -> None:
+    outcome = submitted.outcome()
+    if as_json:
+        show_json(handoff_json(submitted, outcome, outcome.state))
+    else:
+        show_fields(summary(outcome, outcome.state))

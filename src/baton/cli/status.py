@@ -1,0 +1,72 @@
+"""`baton status`: what is reachable, which pools are up, versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from baton.cli.connection import client_settings
+from baton.cli.exits import DONE, MISSING, USAGE, epilog
+from baton.cli.health import check_health
+from baton.cli.options import Json  # noqa: TC001 - Typer reads it
+from baton.cli.output import show_fields, show_json, show_table, show_text, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(epilog=epilog("baton status --json", codes=(DONE, MISSING, USAGE)))
+def status(as_json: Json = False) -> None:
+    """Tell whether Redis is reachable, which pools are up, and all versions.
+
+    Exit code 1 if something needed is missing: Redis, the broker, or a pool. Starts nothing.
+    """
+    health = check_health(client_settings())
+    if as_json:
+        show_json(health)
+    else:
+        _show(health)
+    raise typer.Exit(MISSING if health["missing"] else DONE)
+
+
+def _show(health: Mapping[str, Any]) -> None:
+    show_fields({"redis": _store(health["redis"]), "broker": _broker(health["broker"])})
+    workers = [row for pool in health["pools"] for row in _workers(pool)]
+    if workers:
+        show_text("")
+        show_table(("POOL", "WORKER", "STATE", "RESTARTS", "LAST EXIT"), workers)
+    show_text("")
+    show_fields({name: value or "none" for name, value in health["versions"].items()})
+    for kind in ("missing", "warnings"):
+        for sentence in health[kind]:
+            show_text(f"{kind.removesuffix('s')}: {sentence}")
+
+
+def _store(store: Mapping[str, Any]) -> str:
+    if not store["reachable"]:
+        return f"not reachable: {store['problem']}"
+    kind = "embedded, " if store["embedded"] else ""
+    if "version" not in store:
+        return f"{kind}{store['address']}; {store['problem']}"
+    persistence = "append-only file" if store["append_only_file"] else "no append-only file"
+    return (
+        f"{kind}{store['address']}; {store['server']} {store['version']}, {persistence}, "
+        f"{store['maxmemory_policy']}, {size(store['memory_bytes'])} used"
+    )
+
+
+def _broker(broker: Mapping[str, Any]) -> str:
+    if broker["reachable"] is None:
+        return f"{broker['address']} (not checked)"
+    return f"{broker['address'] or 'none'}{'' if broker['reachable'] else ' (not reachable)'}"
+
+
+def _workers(pool: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for worker in pool["workers"]:
+        wait = worker["retry_in_seconds"]
+        state = worker["state"] if wait is None else f"{worker['state']}, again in {wait:g} s"
+        restarts = str(worker["restarts"])
+        yield pool["pool"], worker["worker"], state, restarts, worker["last_exit"] or "-"
