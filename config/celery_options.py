@@ -87,6 +87,8 @@ def _delivery() -> dict[str, Any]:
         "task_retry_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "worker_eta_task_limit": 1_000,
+        # A task that waits for its rate is not one whose message the worker renews.
+        "worker_disable_rate_limits": True,
         # True loses tasks where Redis is broker and result store (celery 5.7.0).
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # One PUBLISH could stop every worker.

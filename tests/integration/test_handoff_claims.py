@@ -271,7 +271,7 @@ def test_handoff_under_repeated_commands_counts_everything_once(make_bench, redi
     bench.after = lambda: check_census(bench.client, handoff.handoff_id)
     bench.pump()
     outcome = handoff.outcome()
-    assert (outcome.state, outcome.version) == ("done", "1.0.1"), handoff.nodes()
+    assert (outcome.state, outcome.version) == ("done", "1.0.1")
     assert [node.attempt for node in handoff.nodes()] == [1] * 5
     assert set(endings(handoff).values()) == {1}
     assert bench.store.get("session_1").content.count(handoff.handoff_id) == 1
@@ -322,7 +322,7 @@ def test_finish_asked_twice_tells_again_what_follows(bench):
 def parent(assignment):
     """Two children, then their results."""
     if not assignment.children:
-        assignment.spawn(["x", "y"], then="collect")
+        assignment.spawn([ChildTask("x", "work"), ChildTask("y", "work")], then="collect")
         return "draft"
     return " and ".join(child.content for child in assignment.children)
 

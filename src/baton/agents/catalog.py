@@ -74,9 +74,9 @@ def load_runners(functions: Mapping[str, str]) -> RunnerCatalog:
     loaders.update(_installed())
     for name, target in functions.items():
         if not _NAME.fullmatch(name):
-            raise SettingsError("BATON_RUNNERS", "names of letters, digits and _.:-", name)
+            raise SettingsError("BATON_RUNNER_FUNCTIONS", "names of letters, digits and _.:-", name)
         if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise SettingsError("BATON_RUNNERS", f"module:function for {name}", target)
+            raise SettingsError("BATON_RUNNER_FUNCTIONS", f"module:function for {name}", target)
         loaders[name] = partial(_load, name, target)
     return RunnerCatalog(loaders)
 
@@ -93,7 +93,7 @@ def _load(name: str, *targets: str) -> Runner:
     if len(targets) > 1:
         raise RunnerError(
             f"Runner {name} failed: installed packages declare it as {' and as '.join(targets)}; "
-            "choose one in BATON_RUNNERS."
+            "choose one in BATON_RUNNER_FUNCTIONS."
         )
     try:
         found = EntryPoint(name, targets[0], GROUP).load()

@@ -5,37 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from baton.agents.excerpt import Excerpt, excerpts
+from baton.agents.excerpt import Excerpt
+from baton.errors import InvalidTextError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAX_LINE_CHARS: Final = 300
 _BEFORE_CHARS: Final = 200
-_LINES_PER_CHECK: Final = 1_000
+_BLOCK_BYTES: Final = 64 * 1024
 
 
 class LinePattern(Protocol):
     """What is looked for in each line."""
 
-    @property
-    def literal(self) -> str:
-        """A text that every matching line holds; may be empty."""
-
-    def search(self, line: str) -> int | None:
-        """Where the first match in `line` ends, or None."""
+    def find(self, text: bytes, start: int, end: int) -> tuple[int, int] | None:
+        """The bytes of the first match in `text[start:end]`, or None."""
 
 
-@dataclass(frozen=True, slots=True)
 class LiteralPattern:
-    """A text looked for as it is written."""
+    """A text of one line looked for as it is written."""
 
-    literal: str
+    def __init__(self, literal: str) -> None:
+        # A lone surrogate becomes bytes that no valid text holds.
+        self._literal = literal.encode(errors="surrogatepass")
 
-    def search(self, line: str) -> int | None:
-        """Where its first occurrence in `line` ends, or None."""
-        start = line.find(self.literal)
-        return None if start < 0 else start + len(self.literal)
+    def find(self, text: bytes, start: int, end: int) -> tuple[int, int] | None:
+        """The bytes of its first occurrence in `text[start:end]`, or None."""
+        found = text.find(self._literal, start, end)
+        return None if found < 0 else (found, found + len(self._literal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +47,60 @@ class LineMatches:
 def matching_lines(
     text: str, pattern: LinePattern, *, limit: int, check: Callable[[], None]
 ) -> LineMatches:
-    """Count the lines of `text` that match and quote the first `limit`.
+    r"""Count the lines of `text` that match and quote the first `limit`.
 
-    `check` is called every thousand lines; what it raises ends the search.
+    A line ends at `\n` or `\r\n`. `check` is called about every 64 KiB, between lines; what it
+    raises ends the search.
+
+    Raises:
+        InvalidTextError: the text holds a lone surrogate.
     """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidTextError("text", "text that UTF-8 can encode", "<a lone surrogate>") from None
     total = 0
-    spans = []
-    for number, (start, end) in enumerate(_candidates(text, pattern.literal)):
-        if number % _LINES_PER_CHECK == 0:
-            check()
-        match_end = pattern.search(text[start:end])
-        if match_end is not None:
-            total += 1
-            if total <= limit:
-                spans.append(_window(start, end, start + match_end))
-    return LineMatches(total, excerpts(text, spans))
+    shown = []
+    for start, end, match_end in _matches(data, pattern, check):
+        total += 1
+        if total <= limit:
+            shown.append(_quote(data[start:end], start, match_end - start))
+    return LineMatches(total, shown)
 
 
-def _candidates(text: str, literal: str) -> Iterator[tuple[int, int]]:
-    """The lines that hold `literal`, without their line ends."""
-    start = text.find(literal)
-    while 0 <= start <= len(text):
-        line_start = text.rfind("\n", 0, start) + 1
-        line_end = text.find("\n", start)
-        line_end = len(text) if line_end < 0 else line_end
-        yield line_start, line_end - text.endswith("\r", line_start, line_end)
-        start = text.find(literal, line_end + 1)
+def _matches(
+    data: bytes, pattern: LinePattern, check: Callable[[], None]
+) -> Iterator[tuple[int, int, int]]:
+    """Start and end of each line that matches, without its line end, and its match's end."""
+    # `$` must hold before "\r\n" too; this adds an empty line but moves nothing.
+    subject = data.replace(b"\r\n", b"\n\n")
+    for start, end in _blocks(data):
+        check()
+        at = start
+        while at <= end and (found := pattern.find(subject, at, end)):
+            line_end = data.find(b"\n", found[0], end)
+            line_end = end if line_end < 0 else line_end
+            if data[found[0] - 1 : found[0] + 1] != b"\r\n":  # the added empty line is none
+                line_start = data.rfind(b"\n", 0, found[0]) + 1
+                yield line_start, line_end - data.endswith(b"\r", line_start, line_end), found[1]
+            at = line_end + 1
 
 
-def _window(start: int, end: int, match_end: int) -> tuple[int, int]:
-    if end - start <= MAX_LINE_CHARS:
-        return start, end
-    first = max(start, min(match_end - _BEFORE_CHARS, end - MAX_LINE_CHARS))
-    return first, min(end, first + MAX_LINE_CHARS)
+def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Whole lines, 64 KiB or a little more at a time; a longer line is a block of its own."""
+    start = 0
+    while start <= len(data):
+        end = data.find(b"\n", start + _BLOCK_BYTES)
+        end = len(data) if end < 0 else end
+        yield start, end
+        start = end + 1
+
+
+def _quote(line: bytes, at_byte: int, match_end: int) -> Excerpt:
+    text = line.decode()
+    # RE2's `\C` matches one byte, so that a match may end within a character.
+    match_end_char = len(line[:match_end].decode(errors="ignore"))
+    first = max(0, min(match_end_char - _BEFORE_CHARS, len(text) - MAX_LINE_CHARS))
+    shown = text[first : first + MAX_LINE_CHARS]
+    start_byte = at_byte + len(text[:first].encode())
+    return Excerpt(start_byte, start_byte + len(shown.encode()), shown)

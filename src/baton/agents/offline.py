@@ -32,6 +32,9 @@ MAX_CHILD_CHARS: Final = 2_000
 MAX_SHOWN_CHARS: Final = 100
 INDEX_MEMORY_BYTES: Final = 64 * 1024 * 1024
 
+_ASCII_NOTE: Final = (
+    r"Classes such as `\w`, `\d`, `\s`, and `\b`, know ASCII only here; `\pL` is any letter."
+)
 _INDEX_SHARE: Final = 2  # an index counts as twice its text: the passages, and their terms
 
 
@@ -90,14 +93,17 @@ class _Extraction:
 
     def _regex(self, regex: RegexRequest) -> str:
         written = f"/{regex.pattern}/{'i' if regex.ignore_case else ''}"
-        title = f"## Lines matching {_code(written)}"
+        title = f"**Lines matching {_code(written)}**"
         try:
-            return self._lines(title, LineRegex(regex.pattern, ignore_case=regex.ignore_case))
+            pattern = LineRegex(regex.pattern, ignore_case=regex.ignore_case)
         except InvalidInputError as refusal:
             return f"{title}\n\nThe pattern was refused: {_one_line(str(refusal), 300)}"
+        if pattern.ascii_classes and not self.assignment.context.isascii():
+            title += f"\n\n{_ASCII_NOTE}"
+        return self._lines(title, pattern)
 
     def _literal(self, term: str) -> str:
-        return self._lines(f"## Lines containing {_code(term)}", LiteralPattern(term))
+        return self._lines(f"**Lines containing {_code(term)}**", LiteralPattern(term))
 
     def _lines(self, title: str, pattern: LinePattern) -> str:
         found = matching_lines(
@@ -120,13 +126,13 @@ class _Extraction:
             f"- occurrences of {_code(term)}: {count_term(text, term)}"
             for term in request.counted_terms
         ]
-        yield "## Counts\n\n" + "\n".join(rows)
+        yield "**Counts**\n\n" + "\n".join(rows)
 
     def _outline(self) -> str:
         text = self.assignment.context
         headings = list(find_headings(text))
         if not headings:
-            return "## Outline\n\nThe context has no Markdown headings."
+            return "**Outline**\n\nThe context has no Markdown headings."
         shown = headings[:MAX_HEADINGS]
         titles = excerpts(text, ((heading.start, heading.end) for heading in shown))
         rows = [
@@ -134,7 +140,7 @@ class _Extraction:
             for heading, title in zip(shown, titles, strict=True)
         ]
         told = f"{_plural(len(headings), 'heading')} in all{_shown(len(headings), len(shown))}."
-        return f"## Outline\n\n{told}\n\n" + "\n".join(rows)
+        return f"**Outline**\n\n{told}\n\n" + "\n".join(rows)
 
     def _summary(self) -> str:
         text = self.assignment.context
@@ -144,9 +150,9 @@ class _Extraction:
             lambda: summarise(text, MAX_SENTENCES),
         )
         if not sentences:
-            return "## Summary\n\nThe context has no sentences of prose to choose from."
+            return "**Summary**\n\nThe context has no sentences of prose to choose from."
         told = "The most central sentences, in the order of the context."
-        return f"## Summary\n\n{told}\n\n{_quotes(sentences)}"
+        return f"**Summary**\n\n{told}\n\n{_quotes(sentences)}"
 
     def _passages(self, query: str) -> str:
         text = self.assignment.context
@@ -156,7 +162,7 @@ class _Extraction:
             lambda: PassageIndex(text),
         )
         passages = index.search(query, MAX_PASSAGES)
-        title = f"## Passages most relevant to {_code(_one_line(query, MAX_SHOWN_CHARS))}"
+        title = f"**Passages most relevant to {_code(_one_line(query, MAX_SHOWN_CHARS))}**"
         if not passages:
             return f"{title}\n\nNo passage of the context holds any of these words."
         told = f"{_plural(len(passages), 'passage')} of {len(index)}, the best first (BM25)."
@@ -172,7 +178,7 @@ def _preamble(assignment: Assignment) -> str:
 
 
 def _children(children: Sequence[ChildResult]) -> str:
-    return "## Results of the children\n\n" + "\n\n".join(map(_child, children))
+    return "**Results of the children**\n\n" + "\n\n".join(map(_child, children))
 
 
 def _child(child: ChildResult) -> str:
