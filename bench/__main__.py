@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> Report:
-    plan = quick(options.rounds or 3) if options.quick else Plan(options.rounds or 9)
+    plan = quick(options.rounds or 3) if options.quick else Plan(options.rounds or 7)
     text = realistic_text(plan.size_bytes)
     load_before = os.getloadavg()[0]
     rows: list[Row] = []
@@ -175,7 +175,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "workers. Exit code 0 unless a result is wrong; slow is not wrong.",
         epilog="example: python -m bench --only 'get_*' --rounds 21",
     )
-    parser.add_argument("--rounds", type=_positive, metavar="N", help="default 9; 3 with --quick")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="default 7; 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="1 MB, a smoke run")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="benches, e.g. 'noop_*'")
     parser.add_argument("--markdown", action="store_true", help="print docs/benchmarks.md's table")

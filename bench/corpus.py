@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).parents[1]
 EDIT_BYTES: Final = 1024
 
 _SOURCES: Final = ("*.md", "docs/**/*.md", "src/**/*.py", "src/**/*.lua", "workers/*.py")
-_PROSE_SHARE: Final = 0.25
+_PROSE_SHARE: Final = 0.12
 _NAMES: Final = ("Zoë", "François", "Łukasz", "Ирина", "東京", "naïve", "café", "—", "“so”", "€5")
 
 

@@ -23,10 +23,11 @@ from bench.report import Row, Side
 from config.celery_options import celery_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
     from celery.canvas import Signature
 
-    from baton.handoff.outcome import Outcome
     from baton.handoff.submission import Handoff
     from bench.plan import Plan
     from config.settings import AppSettings
@@ -142,8 +143,9 @@ class HandoffRows:
         handoff = self._handoffs.submit(
             session_id, [ChildTask("measure", runner)] * nodes, agent_id=_AGENT, merge="none"
         )
-        outcome = _wait(handoff)
+        _poll(lambda: handoff.outcome().ended, "handoff")
         end = time.time()
+        outcome = handoff.outcome()
         expect("handoff", ("done", nodes), (outcome.state, outcome.census["ok"]))
         ended = [node.ended_at.timestamp() for node in handoff.nodes() if node.ended_at]
         return _Took(max(ended) - begin, end - begin), handoff
@@ -168,20 +170,21 @@ class HandoffRows:
         callback = self._celery.signature(tasks.done.name, queue=routes.CONTEXT)
         begin = time.time()
         result = chord(header, callback, app=self._celery).apply_async()
-        answers = result.get(timeout=_WAIT_SECONDS)
+        # Not `result.get()`: it asks for every header's result, on the workers' cores.
+        _poll(result.ready, "plain chord")
         end = time.time()
-        result.forget()
+        expect("plain chord", "SUCCESS", result.state)
+        answers: list[Any] = result.result
         return (begin, end), answers
 
 
-def _wait(handoff: Handoff) -> Outcome:
-    """Poll the outcome: following the events would take a share of the workers' cores."""
+def _poll(ended: Callable[[], bool], contestant: str) -> None:
+    """Ask now and then, the same for all: what waits must not take the workers' cores."""
     give_up_at = time.monotonic() + _WAIT_SECONDS
-    while not (outcome := handoff.outcome()).ended:
+    while not ended():
         if time.monotonic() > give_up_at:
-            raise WrongResultError(f"handoff: expected its end, got {outcome.state}")
+            raise WrongResultError(f"{contestant}: expected its end within {_WAIT_SECONDS:g} s")
         time.sleep(_POLL_SECONDS)
-    return outcome
 
 
 def _plain_celery(url: str, settings: AppSettings) -> Celery:

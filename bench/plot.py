@@ -32,7 +32,12 @@ def save_plot(report: Report, path: Path) -> None:
     axes.set_xscale("log")
     axes.axvline(1.0, color="#222222", linewidth=1)
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5) / 1.6, max(high, 1.5) * 2.6)
+    axes.set_xlim(min(low, 0.5), max(high, 2.0))
+    said = axes.secondary_yaxis("right")
+    said.set_yticks(range(len(rows)), [_verdict(row) for row in rows], fontsize=9)
+    said.tick_params(length=0)
+    said.spines["right"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     axes.set_yticks(range(len(rows)), [_label(row) for row in rows], fontsize=9)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} {TIMES}"))
     axes.set_xlabel("Baton's time by the other's, median of pairs (left of 1 is faster)")
@@ -50,13 +55,13 @@ def _draw(axes: Axes, place: int, row: Row) -> None:
     color = {True: _MET, False: _MISSED, None: _FREE}[row.meets]
     axes.barh(place, ratio.median - 1.0, left=1.0, height=0.55, color=color)
     axes.plot([ratio.min, ratio.max], [place, place], color="#222222", linewidth=1)
-    right = max(ratio.max, 1.0)
-    said = times(ratio.median)
     if row.target is not None:
         axes.plot([row.target] * 2, [place - 0.42, place + 0.42], color="#c1121f", linewidth=2)
-        right = max(right, row.target)
-        said += f"  (target ≤ {times(row.target)})"
-    axes.text(right * 1.06, place, said, va="center", fontsize=9)
+
+
+def _verdict(row: Row) -> str:
+    ratio = times(row.ratio.median)
+    return ratio if row.target is None else f"{ratio}\ntarget ≤ {times(row.target)}"
 
 
 def _label(row: Row) -> str:

@@ -1,9 +1,9 @@
 r"""Regular expressions over lines, by RE2: no pattern backtracks, whatever the text.
 
 Python's `re` takes minutes for `(a|a)*b` over thirty letters, and the pattern here comes from an
-instruction that a model may have written. RE2's time grows with the text times the compiled
-pattern, and never faster. Its price: no look-around, no back-references, and `\w \d \s \b` know
-ASCII only (`\pL` is any letter). The syntax: https://github.com/google/re2/wiki/Syntax
+instruction that a model may have written. RE2 takes at most time in proportion to the text and to
+the compiled pattern. Its price: no look-around, no back-references, and `\w \d \s \b` know ASCII
+only (`\pL` is any letter). The syntax: https://github.com/google/re2/wiki/Syntax
 """
 
 from __future__ import annotations

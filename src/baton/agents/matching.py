@@ -72,17 +72,17 @@ def _matches(
     data: bytes, pattern: LinePattern, check: Callable[[], None]
 ) -> Iterator[tuple[int, int, int]]:
     """Start and end of each line that matches, without its line end, and its match's end."""
-    # `$` must hold before "\r\n" too; this adds an empty line but moves nothing.
+    # `$` must hold before "\r\n" too. This moves nothing, but adds an empty line after each.
     subject = data.replace(b"\r\n", b"\n\n")
     for start, end in _blocks(data):
         check()
         at = start
         while at <= end and (found := pattern.find(subject, at, end)):
-            line_end = data.find(b"\n", found[0], end)
+            line_start = subject.rfind(b"\n", 0, found[0]) + 1
+            line_end = subject.find(b"\n", found[0], end)
             line_end = end if line_end < 0 else line_end
-            if data[found[0] - 1 : found[0] + 1] != b"\r\n":  # the added empty line is none
-                line_start = data.rfind(b"\n", 0, found[0]) + 1
-                yield line_start, line_end - data.endswith(b"\r", line_start, line_end), found[1]
+            if data[line_start - 1 : line_start + 1] != b"\r\n":  # else an added one
+                yield line_start, line_end, found[1]
             at = line_end + 1
 
 
@@ -98,7 +98,7 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _quote(line: bytes, at_byte: int, match_end: int) -> Excerpt:
     text = line.decode()
-    # RE2's `\C` matches one byte, so that a match may end within a character.
+    # RE2's `\C` is one byte and its `\B` may be between two: a match can end within a character.
     match_end_char = len(line[:match_end].decode(errors="ignore"))
     first = max(0, min(match_end_char - _BEFORE_CHARS, len(text) - MAX_LINE_CHARS))
     shown = text[first : first + MAX_LINE_CHARS]

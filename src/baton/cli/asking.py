@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from baton.content.text import encode_text
+from baton.errors import InvalidInputError
 from baton.handoff.package import make_request
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ def checked_tasks(
     """The tasks, if a handoff would take them.
 
     Raises:
-        InvalidInputError: names the first wrong one, such as `tasks.2.instruction`.
+        InvalidInputError: names the first that is wrong.
     """
-    for position, task in enumerate(tasks):
-        encode_text(task, f"tasks.{position}")
+    for number, task in enumerate(tasks, start=1):
+        encode_text(task, f"TASK {number}")
+        if not task.strip():
+            raise InvalidInputError(f"TASK {number}", "what a worker is to do", "<nothing>")
     request = make_request(
         session_id="session",
         context_version="1.0.0",

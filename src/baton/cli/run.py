@@ -21,7 +21,7 @@ from baton.cli.stack import Stack
 from baton.cli.writing import put_on_head
 from baton.coordinator import RedisSwarmCoordinator
 from baton.errors import StoreUnavailableError
-from baton.ids import new_session_id
+from baton.ids import check_id, new_session_id
 
 if TYPE_CHECKING:
     from baton.cli.progress import Progress
@@ -89,7 +89,7 @@ def run(
     job = Job(
         read_context(context, "--context", settings.max_context_bytes),
         checked_tasks(tasks, runner, settings),
-        session or new_session_id(),
+        new_session_id() if session is None else check_id(session, "--session"),
         timeout,
     )
     with Interrupts() as interrupts:

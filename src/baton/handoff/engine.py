@@ -51,6 +51,7 @@ MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
 MAX_DETAILS_BYTES: Final = 64 * 1024
 MAX_JOIN_RACES: Final = 64
+SWEEP_LOOKS: Final = 64
 SWEEP_BATCH: Final = 200
 UNOPENED_SECONDS: Final = 600.0
 
@@ -144,11 +145,11 @@ class HandoffEngine:
         """Look at all that is due in one handoff; its state, and the messages published.
 
         It stops at a batch of messages, so that an outage is not followed by a storm; but not at
-        a batch of looks, so that nodes in a long queue do not hide one whose worker was lost.
+        a number of looks, so that nodes in a long queue do not hide one whose worker was lost.
         """
-        published, seen = 0, SWEEP_BATCH
-        while seen == SWEEP_BATCH and published < SWEEP_BATCH:
-            state, moves, seen = self._tree.sweep(handoff_id, limit=SWEEP_BATCH, backlog=backlog)
+        published, seen = 0, SWEEP_LOOKS
+        while seen == SWEEP_LOOKS and published < SWEEP_BATCH:
+            state, moves, seen = self._tree.sweep(handoff_id, limit=SWEEP_LOOKS, backlog=backlog)
             self._publish(handoff_id, moves)
             published += len(moves)
         return state, published

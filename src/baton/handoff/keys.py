@@ -63,5 +63,9 @@ class HandoffKeys:
         return f"{self.base}:drafts:{check_node_id(node_id)}"
 
     def staging(self, node_id: str, fence: int, what: str) -> str:
-        """A value on its way in; expires by itself."""
+        """A node's value on its way in; expires by itself."""
         return f"{self.base}:staging:{check_node_id(node_id)}:{fence}:{what}"
+
+    def staging_merged(self, fence: int) -> str:
+        """The merged result on its way in; expires by itself."""
+        return f"{self.base}:staging:join:{fence}:merged"

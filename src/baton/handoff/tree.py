@@ -39,6 +39,7 @@ _SWEEP: Final = Script("baton.handoff", "sweep")
 _PROGRESS: Final = Script("baton.handoff", "progress")
 
 SLICE: Final = 500
+CANCEL_SLICE: Final = 64
 RESULTS_AT_ONCE: Final = 32
 # The indexes are shared by all handoffs, so no single one's retention may shorten their lives.
 INDEX_RETENTION_MS: Final = 366 * DAY_SECONDS * 1000
@@ -298,14 +299,18 @@ class HandoffTree:
         merged: str | None = None,
     ) -> bool:
         """End the handoff; False if the join has passed to another worker."""
-        blob = b"" if merged is None else pack_blob(encode_text(merged))
+        keys = HandoffKeys.of(handoff_id)
+        staged = "" if merged is None else keys.staging_merged(fence)
+        args: list[str | bytes | float] = [fence, state, json.dumps(fields), staged]
+        blob = None if merged is None else pack_blob(encode_text(merged))
         with redis_errors(self._redis):
-            kind, _ = _FINISH_JOIN(
-                self._redis,
-                [HandoffKeys.of(handoff_id).base],
-                [fence, state, json.dumps(fields), blob],
-            )
-        return bool(kind == b"done")
+            while True:
+                pipeline = self._redis.pipeline(transaction=False)
+                if blob is not None:
+                    pipeline.set(staged, blob, px=STAGING_MS)
+                kind, _ = _FINISH_JOIN.after(pipeline, self._redis, [keys.base], args)
+                if kind != b"missing":
+                    return bool(kind == b"done")
 
     def cancel(self, handoff_id: str) -> str:
         """Cancel: nothing is claimed from now on, waiting nodes have ended; the state it got.
@@ -330,7 +335,7 @@ class HandoffTree:
         """
         left, skip = -1, 0
         while True:
-            state, waiting, passed, seen = _CANCEL(self._redis, [keys.base], [SLICE // 2, skip])
+            state, waiting, passed, seen = _CANCEL(self._redis, [keys.base], [CANCEL_SLICE, skip])
             if state != b"running" or not waiting or (not seen and waiting == left):
                 return bytes(state)
             left, skip = (left, skip + passed) if seen else (waiting, 0)

@@ -62,7 +62,7 @@ def test_offline_runner_says_first_that_it_is_extractive():
 def test_offline_runner_finds_relevant_passages_with_their_bytes():
     """A question is answered by the passages that hold its words, quoted exactly."""
     result = run("What happens when a lease lapsed?")
-    assert "## Passages most relevant to `happens lease lapsed`" in result
+    assert "**Passages most relevant to `happens lease lapsed`**" in result
     found = quotes(result)
     assert found
     for start, end, text in found:
@@ -93,11 +93,29 @@ def test_offline_runner_bounds_matches_and_tells_the_total():
     assert len(quotes(result)) == 20
 
 
-@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=a)", "a{999}", "(((a{99}){99}){99})", "(a"])
-def test_offline_runner_says_which_pattern_it_refuses_and_why(pattern):
-    """An unsafe pattern is a clear statement in the result, not a failure."""
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        (r"(a)\1", "invalid escape sequence"),
+        ("(?=a)", "invalid perl operator: (?="),
+        ("(((a{99}){99}){99})", "invalid repetition size"),
+        ("(a", "missing ): (a"),
+    ],
+)
+def test_offline_runner_says_which_pattern_it_refuses_and_why(pattern, reason):
+    """A pattern that RE2 does not take is a clear statement in the result, not a failure."""
     result = run(f"find /{pattern}/")
-    assert "The pattern was refused: pattern: expected" in result
+    assert f"**Lines matching `/{pattern}/`**\n\nThe pattern was refused: pattern: exp" in result
+    assert "(no look-around, no back-references)" in result
+    assert reason in result
+
+
+def test_offline_runner_says_that_classes_know_ascii_only():
+    r"""Where `\w` and its like may miss letters of the context, the result says so."""
+    note = "know ASCII only"
+    assert note in run(r"find /\bж/")
+    assert note not in run(r"find /ж|\pL/")
+    assert note not in run(r"find /\blease\b/", "a lease")
 
 
 def test_offline_runner_gives_an_outline():
@@ -142,8 +160,17 @@ def test_offline_runner_summarises():
 def test_offline_runner_combines_what_is_asked():
     """One instruction may ask for several things; each has its part."""
     result = run("Outline it, count the lines, and find `TODO`; how are leases renewed?")
-    for title in ("## Outline", "## Counts", "## Passages most relevant"):
+    for title in ("**Outline**", "**Counts**", "**Passages most relevant"):
         assert title in result
+
+
+def test_offline_runner_adds_no_heading_of_its_own():
+    """Its parts are titled in bold: a work log sets results below headings of its own."""
+    instruction = "Outline, summary, count lines, find `lease` and /sweep/; how are leases renewed?"
+    children = (ChildResult("0.0", "task", "ok", "text"),)
+    result = QUOTE.sub("", run(instruction, "A lease is swept by a sweep.\n", children=children))
+    assert result.count("\n**") == 7
+    assert not re.search(r"^#", result, re.MULTILINE)
 
 
 def test_offline_runner_says_when_nothing_matches():
@@ -172,7 +199,8 @@ def test_offline_runner_adds_its_childrens_results():
     assert "````text\nFound ```it```.\n````" in result
     assert "ValueError: no" in result
     assert "Its last 7 characters are left out." in result
-    assert "## Results of the children" not in run("leases")
+    assert "**Results of the children**" in result
+    assert "Results of the children" not in run("leases")
 
 
 def test_offline_runner_stops_when_cancelled():

@@ -136,7 +136,9 @@ def test_catalog_refuses_packages_that_disagree_about_a_name(module, tmp_path):
     """Two packages with one name are named both; a setting decides between them."""
     install(tmp_path, "first", [f"voice = {module}:shout"])
     install(tmp_path, "second", [f"voice = {module}:Whisper"])
-    with pytest.raises(RunnerError, match=r"Whisper and as .*:shout; choose one in BATON_RUNNER_FUNCTIONS"):
+    with pytest.raises(
+        RunnerError, match=r"Whisper and as .*:shout; choose one in BATON_RUNNER_FUNCTIONS"
+    ):
         load_runners({}).get("voice")
     chosen = load_runners({"voice": f"{module}:shout"})
     assert chosen.get("voice").run(WORK).content == "TEXT"
@@ -164,7 +166,9 @@ def test_catalog_says_why_a_target_cannot_be_loaded(module, target, reason):
 )
 def test_catalog_refuses_a_malformed_target_at_once(target):
     """A target that is not `module:function` fails where the setting is read."""
-    with pytest.raises(SettingsError, match="BATON_RUNNER_FUNCTIONS: expected module:function for mine"):
+    with pytest.raises(
+        SettingsError, match="BATON_RUNNER_FUNCTIONS: expected module:function for mine"
+    ):
         load_runners({"mine": target})
 
 

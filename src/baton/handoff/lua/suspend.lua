@@ -33,7 +33,7 @@ if tonumber(total) + count > tonumber(max_nodes) then
   return {'limit', 'handoff_max_nodes', tonumber(max_nodes)}
 end
 local staged = redis.call('HGETALL', ARGV[4])
-if #staged < 2 * count or redis.call('EXISTS', ARGV[5]) == 0 then
+if #staged ~= 2 * (count + 1) or redis.call('EXISTS', ARGV[5]) == 0 then
   return {'missing', ''}
 end
 
@@ -44,8 +44,13 @@ redis.call('DEL', ARGV[4])
 redis.call('RENAME', ARGV[5], base .. ':drafts:' .. id)
 redis.call('PEXPIRE', base .. ':drafts:' .. id, tonumber(retention_ms))
 node.first_child = node.children
+local wakes, wake_ms = {}, number_text(now_ms + tonumber(patience))
 for index = node.children, node.children + count - 1 do
-  wake_at(base, id .. '.' .. number_text(index), now_ms + tonumber(patience))
+  wakes[#wakes + 1] = wake_ms
+  wakes[#wakes + 1] = id .. '.' .. number_text(index)
+end
+for first = 1, #wakes, 1000 do
+  redis.call('ZADD', base .. ':due', unpack(wakes, first, math.min(first + 999, #wakes)))
 end
 node.children = node.children + count
 node.pending = count

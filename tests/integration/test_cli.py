@@ -1,0 +1,310 @@
+"""The `baton` commands that need Redis only, as processes against a private server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from baton.embedded import running_url, server_folder
+from baton.swarm.pools import PoolBoard
+from baton.swarm.registry import AgentRegistry
+
+POOLS = ("agents", "context", "lifecycle", "archive", "beat")
+ODD_TEXT = "\ufeffone\r\ntwo \U0001f642\n\nПривет, no line end"
+
+
+class Baton:
+    """Runs `baton` with a state folder of its own, and only the variables it is given."""
+
+    def __init__(self, place: Path, **variables: str) -> None:
+        self.place = place
+        self.state_dir = place / "state"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("BATON_")}
+        self.environment = kept | {"BATON_STATE_DIR": str(self.state_dir)} | variables
+
+    def __call__(self, *arguments: str, stdin: bytes = b"", code: int = 0, **variables: str):
+        done = subprocess.run(
+            [sys.executable, "-m", "baton", *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=self.place,
+            env=self.environment | variables,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, code: int = 0, **more):
+        return json.loads(self(*arguments, "--json", code=code, **more).stdout)
+
+    def error(self, *arguments: str, code: int, **more) -> str:
+        done = self(*arguments, code=code, **more)
+        assert done.stdout == b""
+        return done.stderr.decode()
+
+    def file(self, name: str, data: bytes) -> str:
+        (self.place / name).write_bytes(data)
+        return name
+
+
+@pytest.fixture
+def place():
+    folder = Path(tempfile.mkdtemp(prefix="baton-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def baton(place, redis_client, redis_server):
+    return Baton(place, BATON_REDIS_URL=redis_server.url)
+
+
+@pytest.fixture
+def alone(place):
+    """Without a Redis URL: on the embedded server."""
+    return Baton(place)
+
+
+def test_context_get_gives_back_every_byte(baton):
+    """What `put` read, `get` writes, to a pipe and to a file, line ends and all."""
+    data = ODD_TEXT.encode()
+    baton("context", "put", "notes", baton.file("in.txt", data))
+    assert baton("context", "get", "notes").stdout == data
+    baton("context", "get", "notes", "-o", "out.txt")
+    assert (baton.place / "out.txt").read_bytes() == data
+    assert sorted(path.name for path in baton.place.iterdir()) == ["in.txt", "out.txt"]
+
+
+def test_context_get_replaces_a_file_only_by_the_whole_answer(baton):
+    """A `get` that fails leaves the file that was there."""
+    baton.file("out.txt", b"before")
+    baton("context", "get", "nobody", "-o", "out.txt", code=4)
+    assert (baton.place / "out.txt").read_bytes() == b"before"
+
+
+def test_context_put_passes_the_head_as_base(baton):
+    """Without --base a new version lies on top of the head, from standard input too."""
+    baton("context", "put", "notes", "-", stdin=b"one")
+    second = baton.json("context", "put", "notes", "-", stdin=b"two")
+    assert (second["version"], second["action"]) == ("1.0.1", "accepted")
+    versions = baton.json("context", "history", "notes")["versions"]
+    assert [(v["version"], v["parent"]) for v in versions] == [("1.0.1", "1.0.0"), ("1.0.0", None)]
+    assert baton("context", "get", "notes", "--version", "1.0.0").stdout == b"one"
+
+
+def test_context_put_on_an_old_base_is_told_and_writes_nothing(baton):
+    """A rejected write is exit code 4 with the head's version in the message."""
+    baton("context", "put", "notes", "-", stdin=b"one")
+    baton("context", "put", "notes", "-", stdin=b"two")
+    said = baton.error("context", "put", "notes", "-", "--base", "1.0.0", stdin=b"three", code=4)
+    assert "the head is 1.0.1, not 1.0.0" in said
+    assert baton("context", "get", "notes").stdout == b"two"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"ab\xffcd", "byte 0xff at byte offset 2"),
+        (b"\x7fELF\0\0", "byte 0x00 at byte offset 4"),
+        ("a".encode("utf-16-le"), "byte 0x00 at byte offset 1"),
+    ],
+)
+def test_context_put_refuses_what_is_no_text(baton, data, told):
+    """Binary data is wrong usage; the message has the file's name and the byte's offset."""
+    said = baton.error("context", "put", "notes", baton.file("data.bin", data), code=2)
+    assert "data.bin" in said
+    assert told in said
+    assert baton.json("context", "list") == {"sessions": []}
+
+
+def test_context_list_and_show_describe_sessions(baton):
+    """`list` has every session, `show` one, without content."""
+    baton("context", "put", "a", "-", stdin=b"text")
+    baton("context", "put", "b", "-", "--agent", "me", stdin=b"longer text")
+    sessions = {info["session_id"]: info for info in baton.json("context", "list")["sessions"]}
+    assert {name: info["size_bytes"] for name, info in sessions.items()} == {"a": 4, "b": 11}
+    shown = baton.json("context", "show", "b")
+    assert (shown["owner"], shown["version"]) == ("me", "1.0.0")
+    assert b"1.0.0" in baton("context", "list").stdout
+    assert b"11 B" in baton("context", "show", "b").stdout
+
+
+def test_context_delete_asks_for_yes(baton):
+    """Without --yes nothing is deleted; with it the session is gone."""
+    baton("context", "put", "notes", "-", stdin=b"one")
+    assert "--yes" in baton.error("context", "delete", "notes", code=2)
+    assert baton("context", "get", "notes").stdout == b"one"
+    baton("context", "delete", "notes", "--yes")
+    assert "notes" in baton.error("context", "get", "notes", code=4)
+
+
+def test_an_error_is_an_object_on_standard_error_with_json(baton):
+    """With --json a failure is one JSON object, its type and message, and stdout stays empty."""
+    said = json.loads(baton.error("context", "get", "nobody", "--json", code=4))
+    assert said["error"]["type"] == "ContextNotFoundError"
+    assert "nobody" in said["error"]["message"]
+
+
+@pytest.mark.parametrize("wrong", [["get"], ["get", "a b"], ["frobnicate"], ["list", "--nope"]])
+def test_wrong_usage_is_exit_code_2(baton, wrong):
+    """Missing, malformed and unknown arguments are told on standard error."""
+    assert baton.error("context", *wrong, code=2)
+
+
+def test_a_wrong_setting_is_named(baton):
+    """A refused variable is exit code 2 and stands in the message."""
+    assert "BATON_LEASE_SECONDS" in baton.error("agents", code=2, BATON_LEASE_SECONDS="soon")
+
+
+def test_an_unreachable_redis_is_no_reason_to_use_another(alone):
+    """A URL that nobody answers is exit code 4; no server is started, no password shown."""
+    url = "redis://me:s3cret@127.0.0.1:1/0"
+    said = alone.error("context", "list", code=4, BATON_REDIS_URL=url)
+    assert "does not answer" in said
+    assert "s3cret" not in said
+    assert not alone.state_dir.exists()
+
+
+def test_commands_find_each_others_work_on_the_embedded_redis(alone):
+    """Without a URL each command starts the embedded server, and stops it, over the same data."""
+    alone("context", "put", "notes", "-", stdin=b"kept")
+    assert running_url(server_folder(alone.state_dir)) is None
+    assert alone("context", "get", "notes").stdout == b"kept"
+    assert running_url(server_folder(alone.state_dir)) is None
+
+
+def test_the_embedded_redis_can_be_forbidden(alone):
+    """BATON_EMBEDDED_REDIS=never without a URL: exit code 4, nothing started."""
+    assert "never" in alone.error("context", "list", code=4, BATON_EMBEDDED_REDIS="never")
+    assert not alone.state_dir.exists()
+
+
+def test_agents_tells_the_active_from_the_dead(baton, redis_client):
+    """An agent silent for longer than the setting is dead, without any sweep."""
+    agent = AgentRegistry(redis_client).register("tester", context_capacity=1, session_id="s")
+    (listed,) = baton.json("agents")["agents"]
+    assert (listed["agent_id"], listed["state"]) == (agent.agent_id, "active")
+    (listed,) = baton.json("agents", BATON_AGENT_DEAD_AFTER_SECONDS="0.001")["agents"]
+    assert listed["state"] == "dead"
+    assert agent.agent_id.encode() in baton("agents").stdout
+
+
+def submitted(baton, *tasks: str) -> str:
+    baton("context", "put", "notes", "-", stdin=b"some text")
+    done = baton("handoff", "submit", "notes", *tasks, "--json")
+    assert b"no worker pools are up" in done.stderr
+    return json.loads(done.stdout)["handoff"]
+
+
+def test_a_handoff_can_be_submitted_seen_and_cancelled_without_workers(baton):
+    """Submit records it and warns; show and list tell where it stands; cancel ends it."""
+    handoff = submitted(baton, "one", "two")
+    shown = baton.json("handoff", "show", handoff)
+    assert set(shown) == {"handoff", "status", "census", "session", "version", "result", "nodes"}
+    assert [node["instruction"] for node in shown["nodes"]] == ["one", "two"]
+    assert baton.json("handoff", "list")["handoffs"][0]["handoff_id"] == handoff
+    assert baton.json("handoff", "cancel", handoff)["status"] == "cancelled"
+    assert b"2 cancelled" in baton("handoff", "list").stdout
+    baton("handoff", "cancel", handoff, code=4)
+
+
+def test_watch_replays_an_ended_handoff_with_its_exit_code(baton):
+    """Each event is a line, the outcome the last; a cancelled handoff is exit code 5."""
+    handoff = submitted(baton, "one")
+    baton("handoff", "cancel", handoff)
+    lines = baton("handoff", "watch", handoff, "--json", code=5).stdout.splitlines()
+    *events, outcome = [json.loads(line) for line in lines]
+    assert [event["state"] for event in events] == [
+        "running", "cancelling", "cancelled", "cancelled",
+    ]  # fmt: skip
+    assert outcome["state"] == "cancelled"
+    assert b"node 0 cancelled" in baton("handoff", "watch", handoff, code=5).stdout
+
+
+def test_foreign_text_cannot_act_on_the_terminal(baton):
+    """Markup in an instruction is shown as it is, control characters are escaped."""
+    handoff = submitted(baton, "[red]x[/red] \x1b[2J\u202e :smile:")
+    shown = baton("handoff", "show", handoff).stdout.decode()
+    assert "[red]x[/red] \\x1b[2J\\u202e :smile:" in shown
+
+
+def test_unknown_handoffs_and_blank_tasks_are_told(baton):
+    """An unknown id is exit code 4; a malformed one, or a blank task, 2."""
+    baton.error("handoff", "show", "handoff_unknown", code=4)
+    baton.error("handoff", "watch", "not an id", code=2)
+    assert "TASK 2" in baton.error("handoff", "submit", "notes", "one", " ", code=2)
+    baton.error("handoff", "submit", "nobody", "one", code=4)
+
+
+def test_status_tells_what_is_missing_and_starts_nothing(alone):
+    """Without Redis it is exit code 1, with versions, and the state folder is not even made."""
+    health = alone.json("status", code=1)
+    assert not health["redis"]["reachable"]
+    assert health["versions"]["celery"]
+    assert "baton up" in health["missing"][0]
+    assert b"missing: redis" in alone("status", code=1).stdout
+    assert not alone.state_dir.exists()
+
+
+def test_status_shows_pools_with_restarts_and_waits(baton, redis_client):
+    """All pools up is exit code 0; one that waits for its restart is 1, and why."""
+    board = PoolBoard(redis_client)
+    assert "agents" in baton.json("status", code=1)["missing"][0]
+    for pool in POOLS:
+        board.report(pool, f"{pool}-1", {"pid": 7})
+    health = baton.json("status")
+    assert health["missing"] == []
+    assert health["redis"]["maxmemory_policy"] == "noeviction"
+    assert health["warnings"] == [
+        "Redis writes no append-only file: a restart loses what was stored"
+    ]
+    watch = {"pid": None, "restarts": 3, "retry_in_seconds": 4.5, "last_exit": "exit code 1"}
+    board.supervise("agents", "agents-1", watch)
+    shown = baton("status", code=1).stdout.decode()
+    assert "backing_off, again in 4.5 s" in shown
+    assert "missing: pools: agents not up" in shown
+
+
+def test_status_never_shows_a_password(alone):
+    """Address and problem come without it, as text and as JSON."""
+    for more in ([], ["--json"]):
+        done = alone("status", *more, code=1, BATON_REDIS_URL="redis://:s3cret@127.0.0.1:1")
+        assert b"127.0.0.1:1" in done.stdout
+        assert b"s3cret" not in done.stdout + done.stderr
+
+
+def test_run_refuses_wrong_input_before_anything_is_started(alone):
+    """No task, a missing or wrong file, a bad id: exit code 2, the file named, nothing begun."""
+    good = alone.file("good.txt", b"text")
+    alone.file("bad.txt", b"text\xc3(")
+    alone.error("run", "--context", good, code=2)
+    alone.error("run", "task", code=2)
+    assert "nowhere.txt" in alone.error("run", "--context", "nowhere.txt", "task", code=2)
+    said = alone.error("run", "--context", good, "--context", "bad.txt", "task", code=2)
+    assert "bad.txt" in said
+    assert "byte offset 4" in said
+    alone.error("run", "--context", good, "--session", "a b", "task", code=2)
+    alone.error("run", "--context", good, "--runner", "a b", "task", code=2)
+    alone.error("run", "--context", "-", "--context", "-", "task", code=2)
+    alone.error("run", "--context", good, "task", code=2, BATON_MAX_CONTEXT_BYTES="3")
+    assert not alone.state_dir.exists()
+
+
+def test_run_without_the_application_says_so(alone):
+    """With only the library installed, exit code 4 says what to do; the server is stopped again."""
+    library = alone.place / "a" / "lib"
+    shutil.copytree(Path(__file__).parents[2] / "src" / "baton", library / "baton")
+    context = alone.file("good.txt", b"text")
+    alone.environment["PYTHONPATH"] = str(library)
+    said = alone.error("run", "--context", context, "task", code=4)
+    assert "not installed here" in said
+    assert "not installed here" in alone.error("up", code=4)
+    assert running_url(server_folder(alone.state_dir)) is None

@@ -1,0 +1,110 @@
+"""The scheduled passes: once a period, over nodes, agents and notes of reads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from baton.errors import InvalidIdError
+from baton.lifecycle.periods import claim_period
+from baton.lifecycle.sweeps import Periods, Sweeps
+from baton.store.drain import AccessDrain
+from baton.store.keys import SessionKeys
+from baton.swarm.keys import INDEX
+from baton.swarm.registry import AgentRegistry
+from handoff_bench import SESSION
+from waiting import until
+
+
+@pytest.fixture
+def registry(redis_client):
+    return AgentRegistry(redis_client, dead_after_seconds=60)
+
+
+@pytest.fixture
+def make_sweeps(bench, registry):
+    def make(period_seconds=60):
+        return Sweeps(
+            bench.client,
+            engine=bench.engine,
+            registry=registry,
+            drain=AccessDrain(bench.client, bench.store),
+            periods=Periods(period_seconds, period_seconds, period_seconds),
+        )
+
+    return make
+
+
+def test_period_is_claimed_by_one_of_many_racers(redis_client):
+    """However many beats fire, one sweep runs."""
+    barrier = threading.Barrier(8)
+
+    def race(_number):
+        barrier.wait()
+        return claim_period(redis_client, "nodes", 60)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(race, range(8))) == [False] * 7 + [True]
+    assert claim_period(redis_client, "agents", 60)
+
+
+def test_period_ends_a_little_before_the_next_tick(redis_client):
+    """A tick that comes on time finds its period free, and no claim stays for ever."""
+    assert claim_period(redis_client, "nodes", 10)
+    assert 8_000 < redis_client.pttl("sweep:nodes") <= 9_000
+    assert claim_period(redis_client, "quick", 0.05)
+    until(lambda: claim_period(redis_client, "quick", 60))
+    with pytest.raises(InvalidIdError):
+        claim_period(redis_client, "a:b", 1)
+
+
+def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):
+    """The second of two says that it did nothing, for each of the sweeps."""
+    first, second = make_sweeps(), make_sweeps()
+    assert (first.nodes(), second.nodes()) == (0, None)
+    assert (second.agents(), first.agents()) == (0, None)
+    assert first.access() is not None
+    assert second.access() is None
+
+
+def test_node_sweep_publishes_lapsed_nodes(bench, make_sweeps):
+    """It drives a handoff whose messages were all lost to its end."""
+    handoff = bench.submit("a")
+    bench.queue.messages.clear()
+    sweeps = make_sweeps(period_seconds=0.01)
+
+    def swept():
+        bench.pass_time(handoff)
+        sweeps.nodes()
+        bench.pump()
+        return handoff.outcome().ended
+
+    until(swept)
+    assert handoff.outcome().state == "done"
+
+
+def test_agent_sweep_marks_the_silent_dead(bench, registry, make_sweeps):
+    """Those heard of stay active; the count is of those newly dead."""
+    silent = registry.register("haiku_worker", context_capacity=1_000)
+    heard = registry.register("haiku_worker", context_capacity=1_000)
+    bench.client.zincrby(INDEX, -61_000, silent.agent_id)
+    assert make_sweeps().agents() == 1
+    assert registry.get(silent.agent_id).state == "dead"
+    assert registry.get(heard.agent_id).state == "active"
+
+
+def test_access_sweep_drains_notes_into_metadata_and_audit(bench, make_sweeps):
+    """After a read by the engine's agent and one by another, both are on record."""
+    keys = SessionKeys.of(SESSION)
+    for agent in ("haiku_1", "haiku_2", "haiku_2"):
+        bench.store.get(SESSION, agent_id=agent)
+    bench.store.flush_notes()
+    assert make_sweeps().access() == 2
+    assert bench.client.llen(keys.access) == 1
+    assert bench.client.hget(keys.metadata, "last_accessed_by") in (b"haiku_1", b"haiku_2")
+    audit = [json.loads(entry) for entry in bench.client.lrange(keys.audit, 0, -1)]
+    reads = {entry["agent"]: entry["details"] for entry in audit if entry["operation"] == "read"}
+    assert reads == {"haiku_1": {"reads": 1}, "haiku_2": {"reads": 2}}

@@ -1,0 +1,218 @@
+"""Any interleaving of claims, ends, spawns, lapses, sweeps and cancels keeps the tree true."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from baton.agents.runner import ChildTask
+from baton.errors import FencedError, SpawnLimitError
+from baton.handoff.keys import HandoffKeys
+from baton.handoff.outcome import TERMINAL_NODE_STATES
+from baton.handoff.package import Limits, make_request
+from baton.handoff.tree import Claim, Ending, HandoffTree
+from baton.handoff.view import HandoffView
+from baton.ids import new_handoff_id
+from handoff_bench import check_census, check_expiries
+
+LIMITS = Limits(max_attempts=3, max_depth=4, max_children=4, max_nodes=12)
+PLACES = st.integers(0, 30)
+
+
+class TreeMachine(RuleBasedStateMachine):
+    """Workers, some of them late, against one handoff; `late` claims are used again and again."""
+
+    claims = Bundle("claims")
+    client = None
+
+    @initialize(width=st.integers(1, 4))
+    def open(self, width):
+        self.tree = HandoffTree(self.client)
+        self.view = HandoffView(self.client)
+        self.handoff_id = new_handoff_id()
+        self.keys = HandoffKeys.of(self.handoff_id)
+        self.joins = []
+        self.results = {}
+        tasks = [{"instruction": f"task {slot}"} for slot in range(width)]
+        request = make_request(
+            session_id="s", context_version="1.0.0", agent_id="a", tasks=tasks, limits=LIMITS
+        )
+        self.tree.open(self.handoff_id, request, "work")
+
+    @rule()
+    def start(self):
+        self.tree.start(self.handoff_id)
+
+    @rule(target=claims, place=PLACES)
+    def claim(self, place):
+        """A message for any node, whatever its state: late, doubled, or in time."""
+        nodes = self.view.nodes(self.handoff_id)
+        node = nodes[place % len(nodes)]
+        claim = self.tree.claim(self.handoff_id, node.node_id, "worker")
+        if not isinstance(claim, Claim):
+            return multiple()
+        assert node.state == "waiting"
+        assert self.state == "running"
+        return claim
+
+    @rule(claim=claims, verdict=st.sampled_from(["ok", "ok", "failed", "retry"]))
+    def finish(self, claim, verdict):
+        """An end, twice; whose claim has passed on is refused, and changes nothing."""
+        content = f"{claim.node_id} by {claim.fence}" if verdict == "ok" else None
+        before = self.snapshot(claim.node_id)
+        try:
+            first = self.tree.finish(claim, verdict, Ending(), content)
+        except FencedError:
+            assert self.snapshot(claim.node_id) == before
+            return
+        assert self.tree.finish(claim, verdict, Ending(), content) == first
+        if first[0] == "ok":
+            self.results.setdefault(claim.node_id, f"{claim.node_id} by {claim.fence}")
+
+    @rule(claim=claims, count=st.integers(1, 4))
+    def suspend(self, claim, count):
+        """A spawn, twice; beyond the limit nothing is written."""
+        children = [ChildTask(f"child {slot}") for slot in range(count)]
+        total = self.census.total
+        try:
+            ids = self.tree.suspend(claim, children, "then", "draft")
+        except SpawnLimitError:
+            assert self.census.total == total > LIMITS.max_nodes - count
+        except FencedError:
+            assert self.census.total == total
+        else:
+            assert self.tree.suspend(claim, children, "then", "draft") == ids
+            assert self.census.total <= LIMITS.max_nodes
+
+    @rule(claim=claims)
+    def renew(self, claim):
+        answer = self.tree.renew([(self.handoff_id, claim.node_id, claim.fence)])[0]
+        held = self.node(claim.node_id).state == "leased"
+        assert answer in (("held", "cancelled", "lost") if held else ("lost",))
+
+    @rule(claim=claims)
+    def progress(self, claim):
+        self.tree.progress(claim, "half way")
+
+    @rule(place=PLACES)
+    def lapse_one(self, place):
+        members = self.client.zrange(self.keys.due, 0, -1)
+        if members:
+            self.lapse(members[place % len(members)])
+
+    @rule(limit=st.integers(1, 5), backlog=st.booleans())
+    def sweep(self, limit, backlog):
+        self.tree.sweep(self.handoff_id, limit=limit, backlog=backlog)
+
+    @rule()
+    def claim_join(self):
+        fence = self.tree.claim_join(self.handoff_id, "joiner")
+        if fence is not None:
+            assert self.state == "joining"
+            self.joins.append(fence)
+
+    @rule(place=PLACES)
+    def finish_join(self, place):
+        if self.joins:
+            fence = self.joins[place % len(self.joins)]
+            done = self.tree.finish_join(self.handoff_id, fence, "done", {}, f"merged {fence}")
+            assert not done or fence == max(self.joins)
+
+    @rule(chance=st.integers(0, 7))
+    def cancel(self, chance):
+        """Rare enough for others to have their turn."""
+        if chance == 0:
+            before = self.state
+            after = self.tree.cancel(self.handoff_id)
+            assert after in ({"cancelled", "running"} if before == "running" else {before})
+            assert after != "running" or not self.census["waiting"]
+
+    @invariant()
+    def counters_are_those_of_the_nodes(self):
+        check_census(self.client, self.handoff_id)
+        check_expiries(self.client)
+
+    @invariant()
+    def nodes_end_once_and_keep_their_results(self):
+        ends = Counter(
+            event.node_id
+            for event in self.view.events(self.handoff_id)
+            if event.type == "node" and event.state in TERMINAL_NODE_STATES
+        )
+        assert set(ends.values()) <= {1}
+        assert self.tree.results(self.handoff_id, list(self.results)) == self.results
+
+    def teardown(self):
+        """However it was left, sweeps and willing workers bring it to an end."""
+        if not hasattr(self, "tree"):
+            return
+        for _ in range(60):
+            if self.view.outcome(self.handoff_id).ended:
+                break
+            for member in self.client.zrange(self.keys.due, 0, -1):
+                self.lapse(member)
+            _, moves, _ = self.tree.sweep(self.handoff_id, limit=100, backlog=False)
+            for move in moves:
+                self.follow(move)
+        assert self.view.outcome(self.handoff_id).ended
+        self.counters_are_those_of_the_nodes()
+        self.nodes_end_once_and_keep_their_results()
+        for suffix in (self.keys.base, self.keys.plan, self.keys.nodes, self.keys.events):
+            self.client.delete(suffix)
+
+    def follow(self, move):
+        if move.kind == "start":
+            self.tree.start(self.handoff_id)
+        elif move.kind == "run":
+            claim = self.tree.claim(self.handoff_id, move.node_id, "willing")
+            if isinstance(claim, Claim):
+                self.results.setdefault(claim.node_id, "willing")
+                self.tree.finish(claim, "ok", Ending(), "willing")
+        else:
+            fence = self.tree.claim_join(self.handoff_id, "willing")
+            if fence is not None:
+                assert self.tree.finish_join(self.handoff_id, fence, "done", {}, "merged")
+
+    def lapse(self, member):
+        self.client.zadd(self.keys.due, {member: 1}, xx=True)
+        if member == b"join":
+            self.client.hset(self.keys.base, "join_until", 1)
+
+    def node(self, node_id):
+        return next(n for n in self.view.nodes(self.handoff_id) if n.node_id == node_id)
+
+    def snapshot(self, node_id):
+        return self.node(node_id), self.census.as_dict(), self.state
+
+    @property
+    def state(self):
+        return self.view.outcome(self.handoff_id).state
+
+    @property
+    def census(self):
+        return self.view.outcome(self.handoff_id).census
+
+
+def test_tree_stays_true_under_any_interleaving(redis_client):
+    """Counters add up, no node ends twice, late claims change nothing, and every end is reached."""
+    TreeMachine.client = redis_client
+    run_state_machine_as_test(
+        TreeMachine,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
