@@ -8,10 +8,10 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import signal
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ from rich.console import Console
 
 from baton.content.digests import content_hash
 from baton.redis_client import connect
+from bench import stopping
 from bench.corpus import ROOT, realistic_text
 from bench.handoff_rows import HandoffRows
 from bench.listing_rows import round_trip
@@ -32,11 +33,13 @@ from bench.servers import private_redis, settle, worker_pools
 from bench.store_rows import StoreRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import redis
 
     from config.settings import AppSettings
+
+    _Bench = tuple[str, Callable[[], list[Row]]]
 
 WRONG_RESULT: Final = 1
 USAGE: Final = 2
@@ -48,14 +51,19 @@ _progress = Console(stderr=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, or show the last run again; the exit code."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the servers on it, too
+    stopping.listen()
     try:
         report = _load(options.output) if options.last else _measure(options)
     except KeyboardInterrupt:
+        # Celery's results, let go of only now, complain that their Redis has gone.
+        sys.unraisablehook = lambda _: None
         _progress.print("Stopped; nothing was written.")
         return CANCELLED
     if report is None:
         _progress.print(f"{options.output}: no readable results; run without --last")
+        return USAGE
+    if not report.rows and not report.wrong:
+        _progress.print(f"no bench is called {options.only!r}; see docs/benchmarks.md")
         return USAGE
     if not options.last:
         _save(report, options.output)
@@ -76,8 +84,10 @@ def _measure(options: argparse.Namespace) -> Report:
     wrong: list[str] = []
     with private_redis() as settings, closing(_client(settings)) as client:
         machine = _machine(client)
-        for name, measure in _benches(client, settings, plan, text):
-            if fnmatch.fnmatch(name, options.only):
+        wanted = partial(fnmatch.fnmatch, pat=options.only)
+        # Closed here, not when it is collected: the workers must stop before their Redis.
+        with closing(_benches(client, settings, plan, text, wanted)) as benches:
+            for name, measure in benches:
                 _progress.print(f"measuring {name} …", style="dim")
                 try:
                     rows += measure()
@@ -95,19 +105,35 @@ def _measure(options: argparse.Namespace) -> Report:
 
 
 def _benches(
-    client: redis.Redis, settings: AppSettings, plan: Plan, text: str
-) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Each bench by name. The workers start last: the others are to have the cores."""
+    client: redis.Redis,
+    settings: AppSettings,
+    plan: Plan,
+    text: str,
+    wanted: Callable[[str], bool],
+) -> Generator[_Bench, None, None]:
+    """The wanted benches by name. The workers start last: the others are to have the cores."""
     with closing(StoreRows(client, plan, text)) as store:
-        yield "store", lambda: [store.store_new()]
-        yield "get_cold", lambda: [store.get_cold()]
-        yield "get_cached", lambda: [store.get_cached()]
-        yield "edit", lambda: [store.edit()]
-    yield "listing", lambda: [round_trip(plan)]
+        alone: list[_Bench] = [
+            ("store", lambda: [store.store_new()]),
+            ("get_cold", lambda: [store.get_cold()]),
+            ("get_cached", lambda: [store.get_cached()]),
+            ("edit", lambda: [store.edit()]),
+            ("listing", lambda: [round_trip(plan)]),
+        ]
+        yield from (bench for bench in alone if wanted(bench[0]))
+    widths = {f"noop_{nodes}": nodes for nodes in (plan.nodes, plan.wide_nodes) if nodes}
+    if not any(map(wanted, (*widths, "context_fan_out"))):
+        return
     with worker_pools(settings), closing(HandoffRows(client, settings, plan, text)) as handoffs:
-        for nodes in filter(None, (plan.nodes, plan.wide_nodes)):
-            yield f"noop_{nodes}", lambda: [handoffs.no_ops(nodes)]  # noqa: B023  # called at once
-        yield "context_fan_out", handoffs.over_context
+        for name, nodes in widths.items():
+            if wanted(name):
+                yield name, partial(_one, handoffs.no_ops, nodes)
+        if wanted("context_fan_out"):
+            yield "context_fan_out", handoffs.over_context
+
+
+def _one(measure: Callable[[int], Row], nodes: int) -> list[Row]:
+    return [measure(nodes)]
 
 
 def _terminal() -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from celery import Celery, chord
 
@@ -174,7 +174,7 @@ class HandoffRows:
         _poll(result.ready, "plain chord")
         end = time.time()
         expect("plain chord", "SUCCESS", result.state)
-        answers: list[Any] = result.result
+        answers = cast("list[Any]", result.result)
         return (begin, end), answers
 
 

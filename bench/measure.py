@@ -6,6 +6,8 @@ import gc
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from bench import stopping
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -32,6 +34,7 @@ def interleave(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, 
     for number in range(WARM_UP, rounds + 1):
         for name, run in contestants.items():
             gc.collect()
+            stopping.check()
             took = run(number)
             if number != WARM_UP:
                 seconds[name].append(took)

@@ -75,7 +75,7 @@ class CeleryDispatcher:
     @property
     def _unavailable(self) -> tuple[type[BaseException], ...]:
         """Publishing raises Kombu's error; all else, what the transport's own client raises."""
-        vendors: tuple[type[BaseException], ...] = self._app.connection_for_write().connection_errors
+        vendors: Any = self._app.connection_for_write().connection_errors
         return (OperationalError, *vendors)
 
     @contextmanager

@@ -4,9 +4,11 @@
 BatonError
 ├── TransientError                 trying again may help
 │   ├── StoreUnavailableError      Redis did not answer
+│   ├── StoreRefusedError          Redis takes no writes now: full, a replica, cannot persist
 │   ├── BrokerUnavailableError     the message could not be published
 │   ├── SessionBusyError           the session is being deleted or keeps moving
 │   ├── PoolsUnavailableError      no worker pools run, and none could be started
+│   ├── KeyUnavailableError        whoever holds the master keys did not answer
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
     ├── InvalidInputError          a value was refused (also a ValueError)
@@ -20,8 +22,12 @@ BatonError
     │   ├── VersionNotFoundError
     │   ├── AgentNotFoundError
     │   ├── HandoffNotFoundError
-    │   └── RunnerNotFoundError
+    │   ├── RunnerNotFoundError
+    │   └── KeyNotFoundError       no master key has the id that is needed
+    ├── AccessDeniedError          this Redis user may not do that
+    ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
     ├── ContextCorruptError        stored bytes are not what was stored
+    │   └── SealBrokenError        what was sealed does not open with this key, in this place
     ├── WriteRejectedError         another writer came first
     ├── ContextImmutableError
     ├── ContextArchivedError
@@ -54,6 +60,10 @@ class StoreUnavailableError(TransientError):
     """Redis at <address> did not answer (<reason>); is it running, and is the URL right?"""
 
 
+class StoreRefusedError(TransientError):
+    """Redis at <address> takes no writes now (<reason>); free memory, or see why it refuses."""
+
+
 class BrokerUnavailableError(TransientError):
     """The broker at <address> took no message (<reason>); the sweep will publish it."""
 
@@ -64,6 +74,10 @@ class SessionBusyError(TransientError):
 
 class PoolsUnavailableError(TransientError):
     """The worker pools did not start (<reason>); see <log>."""
+
+
+class KeyUnavailableError(TransientError):
+    """<provider>: <reason>; the master key may be there, but could not be used."""
 
 
 class EmbeddedRedisError(TransientError):
@@ -128,8 +142,24 @@ class RunnerNotFoundError(NotFoundError):
     """No runner is called <name>; known are <names>. Declare yours as an entry point."""
 
 
+class KeyNotFoundError(NotFoundError):
+    """<provider>: expected master key <id>, got only <ids>; put it back to read what it wrapped."""
+
+
+class AccessDeniedError(PermanentError):
+    """Redis at <address>: this user may not do that (<reason>)."""
+
+
+class UnexpectedAnswerError(PermanentError):
+    """Redis at <address> answered <error>; does a key hold what Baton did not put there?"""
+
+
 class ContextCorruptError(PermanentError):
     """Session <id> version <version>: <part> is not what was stored. Nothing was served."""
+
+
+class SealBrokenError(ContextCorruptError):
+    """<part> does not open under <key>: it was changed, moved, or sealed under another key."""
 
 
 class WriteRejectedError(PermanentError):

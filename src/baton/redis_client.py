@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from baton.errors import InvalidInputError, StoreUnavailableError
+from baton.errors import (
+    AccessDeniedError,
+    BatonError,
+    InvalidInputError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    UnexpectedAnswerError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from baton.binary_redis import BinaryRedis
     from baton.settings import ClientSettings
+
+
+_REFUSALS: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN")
 
 
 def connect(url: str, settings: ClientSettings) -> redis.Redis:
@@ -60,10 +70,13 @@ def require_binary(client: redis.Redis) -> BinaryRedis:
 
 @contextmanager
 def redis_errors(client: redis.Redis | BinaryRedis) -> Iterator[None]:
-    """Turn "Redis cannot be reached" within the block into our own error.
+    """Turn what redis-py raises within the block into our own errors.
 
     Raises:
         StoreUnavailableError: the server refused, hung up, timed out or is still loading.
+        StoreRefusedError: it takes no writes now: out of memory, read-only, cannot persist.
+        AccessDeniedError: this user has no right to the command or the key.
+        UnexpectedAnswerError: any other error of its own, such as WRONGTYPE.
     """
     try:
         yield
@@ -72,6 +85,26 @@ def redis_errors(client: redis.Redis | BinaryRedis) -> Iterator[None]:
             f"Redis at {_address(client)} did not answer ({error}); "
             "is it running, and is the URL right?"
         ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise AccessDeniedError(
+            f"Redis at {_address(client)}: this user may not do that ({error})"
+        ) from error
+    except redis.ResponseError as error:
+        raise _answered(client, error) from error
+
+
+def _answered(client: redis.Redis | BinaryRedis, error: redis.ResponseError) -> BatonError:
+    where, text = f"Redis at {_address(client)}", str(error)
+    refused = isinstance(
+        error, (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+    ) or text.startswith(_REFUSALS)
+    if refused:
+        return StoreRefusedError(
+            f"{where} takes no writes now ({text}); free memory, or see why it refuses"
+        )
+    return UnexpectedAnswerError(
+        f"{where} answered {text!r}; does a key hold what Baton did not put there?"
+    )
 
 
 def _address(client: redis.Redis | BinaryRedis) -> str:

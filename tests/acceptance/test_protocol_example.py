@@ -6,6 +6,7 @@ import pytest
 
 from baton import RedisSwarmCoordinator
 from baton.errors import AgentNotFoundError
+from waiting import until
 
 STATE = """
 SESSION STATE (Token count: 95,000)
@@ -108,7 +109,10 @@ def test_cleaned_up_agent_is_gone_and_its_session_is_not(coordinator):
     sonnet = coordinator.register_agent("sonnet_coordinator", 1000)
     coordinator.update_context("text", sonnet)
     session = coordinator.session_of(sonnet)
-    assert coordinator.cleanup_stale_agents(max_age_seconds=0) == [sonnet]
+    until(
+        lambda: coordinator.cleanup_stale_agents(max_age_seconds=0) == [sonnet],
+        what="a millisecond of silence",
+    )
     with pytest.raises(AgentNotFoundError):
         coordinator.heartbeat(sonnet)
     assert coordinator.store.get(session).content == "text"

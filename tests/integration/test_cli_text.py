@@ -138,5 +138,5 @@ def test_a_tree_that_does_not_fit_shows_what_matters():
     tree.load([*tree._nodes.values(), node("3", "suspended"), node("3.0", "leased")])
     title, *lines = drawn(tree, most_nodes=3)
     assert "51 of 55 nodes ended" in title
-    assert [line.split("  ")[0].split()[-1] for line in lines[:-1]] == ["2", "3", "3.0"]
+    assert [line.partition(" task ")[2] for line in lines[:-1]] == ["2", "3", "3.0"]
     assert "and 52 more: 1 waiting, 1 waits for its children, 50 ok" in lines[-1]

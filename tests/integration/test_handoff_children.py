@@ -164,6 +164,17 @@ def test_spawn_races_for_the_last_nodes_are_decided_by_the_tree(bench):
     check_census(bench.client, handoff.handoff_id)
 
 
+def test_refused_spawn_leaves_nothing_to_a_smaller_one(bench):
+    """What was staged for too many children is not mixed into the next try's plan."""
+    handoff = bench.submit("a", limits=Limits(max_nodes=3))
+    claim = bench.claim(handoff)
+    with pytest.raises(SpawnLimitError):
+        bench.tree.suspend(claim, [ChildTask(text) for text in "uvwx"], "", "")
+    assert bench.tree.suspend(claim, [ChildTask("y"), ChildTask("z")], "", "") == ["0.0", "0.1"]
+    assert [node.instruction for node in handoff.nodes()] == ["a", "y", "z"]
+    check_census(bench.client, handoff.handoff_id)
+
+
 def test_spawn_storm_ends_at_its_limits(make_bench):
     """Children that spawn without end stop at depth and number; the handoff still ends."""
 

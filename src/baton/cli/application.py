@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 import baton
+from baton.cli.connection import make_folders
 from baton.errors import PoolsUnavailableError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Application:
     """
 
     def __init__(self, where: Where, checkout: Path) -> None:
+        make_folders(where.settings.state_dir)
         self.log = where.settings.state_dir / "logs" / "launcher.log"
         self._log_start = _rotate(self.log)
         self._ready_pipe, their_ready = os.pipe()

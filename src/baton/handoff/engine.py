@@ -23,7 +23,6 @@ from baton.errors import (
     PermanentError,
     RunnerError,
     SessionBusyError,
-    StoreUnavailableError,
     TransientError,
 )
 from baton.handoff.assignment import NodeAssignment
@@ -134,7 +133,11 @@ class HandoffEngine:
         backlog = self._dispatcher.backlog() > 0
         published = 0
         for handoff_id, age_seconds in self._tree.open_ages():
-            state, moved = self._sweep_one(handoff_id, backlog=backlog)
+            try:
+                state, moved = self._sweep_one(handoff_id, backlog=backlog)
+            except PermanentError:
+                logger.exception("handoff %s cannot be swept; the others are", handoff_id)
+                continue
             published += moved
             ended = state not in ("running", "joining", "gone")
             if ended or (state == "gone" and age_seconds > UNOPENED_SECONDS):
@@ -227,10 +230,9 @@ class HandoffEngine:
         return result
 
     def _children(self, claim: Claim) -> list[ChildResult]:
-        ids = [f"{claim.node_id}.{index}" for index in range(claim.child_count)]
-        nodes = {node.node_id: node for node in self._view.nodes(claim.handoff_id)}
-        results = self._tree.results(claim.handoff_id, ids)
-        return [_child_result(nodes[child_id], results.get(child_id, "")) for child_id in ids]
+        nodes = self._view.siblings(claim.handoff_id, claim.node_id, claim.child_count)
+        results = self._tree.results(claim.handoff_id, [node.node_id for node in nodes])
+        return [_child_result(node, results.get(node.node_id, "")) for node in nodes]
 
     def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> list[str]:
         return _through_outage(
@@ -274,9 +276,7 @@ class HandoffEngine:
 
     def _merge_and_end(self, outcome: Outcome, fence: int) -> None:
         census = outcome.census
-        first_level = [
-            node for node in self._view.nodes(outcome.handoff_id) if node.parent_id is None
-        ]
+        first_level = self._view.siblings(outcome.handoff_id, None, outcome.first_level)
         ended_well = [node.node_id for node in first_level if node.state == "ok"]
         state = "done" if census["ok"] == census.total else "degraded" if ended_well else "failed"
         results = self._tree.results(outcome.handoff_id, ended_well)
@@ -329,7 +329,7 @@ def _through_outage(claim: Claim, record: Callable[[], _Recorded]) -> _Recorded:
     while True:
         try:
             return record()
-        except StoreUnavailableError:
+        except TransientError:
             if time.monotonic() > give_up_at:
                 raise
             logger.warning("node %s has ended; waiting for Redis to record it", claim.node_id)

@@ -71,6 +71,7 @@ class Outcome:
     base_version: str
     agent_id: str
     merge: str
+    first_level: int
     version: str | None
     census: Census
     created_at: datetime

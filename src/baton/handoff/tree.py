@@ -414,6 +414,7 @@ class HandoffTree:
 
 def _stage_plan(pipeline: BinaryPipeline, key: str, plan: dict[str, str]) -> None:
     entries = list(plan.items())
+    pipeline.delete(key)  # what a refused spawn of the same claim staged is not to be mixed in
     for first in range(0, len(entries), SLICE):
         pipeline.hset(key, mapping=dict(entries[first : first + SLICE]))
     pipeline.pexpire(key, STAGING_MS)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import redis
 
 EVENTS_AT_ONCE: Final = 1_000
+NODES_AT_ONCE: Final = 500
 BLOCK_MS: Final = 1_000
 _NODE_FIELDS: Final = ("attempt", "worker", "error_type", "error", "size_bytes", "cost_usd")
 
@@ -65,6 +66,7 @@ class HandoffView:
             base_version=header["version"],
             agent_id=header["agent"],
             merge=header["merge"],
+            first_level=int(header["first_level"]),
             version=header.get("merged_version"),
             census=Census(
                 int(header["total"]),
@@ -92,6 +94,28 @@ class HandoffView:
             raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
         ids = sorted((key for key in plan if ":" not in key), key=_slot_order)
         return [_node(node_id, plan[node_id], nodes.get(node_id)) for node_id in ids]
+
+    def siblings(self, handoff_id: str, parent_id: str | None, count: int) -> list[NodeRecord]:
+        """The first `count` children of a node, or of the handoff itself, in slot order.
+
+        A tree may hold thousands of nodes; whoever joins a few of them reads those only.
+
+        Raises:
+            HandoffNotFoundError: it does not exist, has expired, or has fewer.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        prefix = "" if parent_id is None else f"{parent_id}."
+        found: list[NodeRecord] = []
+        for first in range(0, count, NODES_AT_ONCE):
+            ids = [f"{prefix}{slot}" for slot in range(first, min(first + NODES_AT_ONCE, count))]
+            with redis_errors(self._redis):
+                plan = self._redis.hmget(keys.plan, ids)
+                nodes = self._redis.hmget(keys.nodes, ids)
+            for node_id, planned, stored in zip(ids, plan, nodes, strict=True):
+                if planned is None:
+                    raise HandoffNotFoundError(f"handoff {handoff_id} has no node {node_id}")
+                found.append(_node(node_id, planned, stored))
+        return found
 
     def newest(self, limit: int = 20) -> list[Outcome]:
         """The newest `limit` (1 or more) handoffs, newest first."""
@@ -170,7 +194,7 @@ def _instant(milliseconds: str | float | None) -> datetime | None:
     return None if milliseconds is None else utc_from_ms(float(milliseconds))
 
 
-def _node(node_id: str, plan: str, stored: str | None) -> NodeRecord:
+def _node(node_id: str, plan: str | bytes, stored: str | bytes | None) -> NodeRecord:
     planned = json.loads(plan)
     node: dict[str, Any] = {} if stored is None else json.loads(stored)
     started, ended = node.get("started_at"), node.get("ended_at")

@@ -11,7 +11,7 @@ import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from baton.errors import StoreUnavailableError
+from baton.errors import BatonError
 from baton.redis_client import redis_errors
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class AccessNotes:
         ]
 
     def close(self) -> None:
-        """Send what is pending, if Redis answers, and stop the thread."""
+        """Send what is pending, if Redis takes it, and stop the thread."""
         self._closed = True
         self._wake.set()
         try:
             self.flush()
-        except StoreUnavailableError as error:
+        except BatonError as error:
             logger.warning("some notes of reads were not sent: %s", error)
 
     def _start(self) -> None:
@@ -112,7 +112,7 @@ def _run(reference: weakref.ref[AccessNotes], wake: threading.Event) -> None:
             return
         try:
             notes.flush()
-        except StoreUnavailableError as error:
+        except BatonError as error:
             logger.warning("notes of reads wait for Redis: %s", error)
         if notes._closed:  # noqa: SLF001  # this function is the object's own thread
             return
