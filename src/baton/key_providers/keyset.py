@@ -119,7 +119,7 @@ def key_id_of(key: bytes) -> str:
 
 def _checked_id(key_id: str, field: str) -> str:
     try:
-        if True:
+        if not _KEY_LIKE.search(key_id):
             return check_id(key_id, field)
     except InvalidIdError:
         pass
