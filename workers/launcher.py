@@ -166,7 +166,7 @@ class Launcher:
         if self._ready_fd is None:
             return
         line = {
-            "redis_url": self._server.url,
+            "redis_url": redact_url(self._server.url),
             "embedded": self._server.embedded is not None,
             "pid": os.getpid(),
             "logs": str(_log_folder(self._settings)),

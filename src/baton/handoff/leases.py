@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE: Final = 3
 LONGEST_TICK_SECONDS: Final = 10.0
+CANCEL_CHECK_SECONDS: Final = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +38,10 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Renews all leases every third of the shortest one, each up to its own deadline.
+    """Renews each lease every third of its length, up to its own deadline.
+
+    Between renewals it asks twice a second which of their handoffs were cancelled: a person at
+    Ctrl-C should not wait for a lease.
 
     A lease whose deadline passes is not renewed: its `overrun` is called, which records the node
     as timed out, and it counts as stuck until its runner returns. Python cannot stop a thread, so
@@ -58,6 +62,7 @@ class LeaseKeeper:
         self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._check_at = 0.0
         self._told_stuck = False
 
     def hold(self, lease: Lease) -> None:
@@ -104,6 +109,7 @@ class LeaseKeeper:
                 leases = [lease for lease in self._held if not lease.overran]
             try:
                 self._keep(leases)
+                self._stop_cancelled(leases)
             except Exception:  # were this thread to die, every lease of the process would lapse
                 logger.exception("leases were not renewed, trying again")
 
@@ -111,14 +117,29 @@ class LeaseKeeper:
         """Until the next renewal is due, or the next deadline."""
         live = [lease for lease in self._held if not lease.overran]
         due_at = min((min(lease.renew_at, lease.deadline) for lease in live), default=float("inf"))
+        if live:
+            due_at = min(due_at, self._check_at)
         return min(due_at - time.monotonic(), LONGEST_TICK_SECONDS)
+
+    def _stop_cancelled(self, leases: Sequence[Lease]) -> None:
+        self._check_at = time.monotonic() + CANCEL_CHECK_SECONDS
+        handoff_ids = sorted({lease.handoff_id for lease in leases})
+        try:
+            cancelled = self._tree.find_cancelled(handoff_ids)
+        except TransientError:
+            return  # the next renewal tells, too
+        for lease in leases:
+            if lease.handoff_id in cancelled:
+                lease.stop()
 
     def _keep(self, leases: Sequence[Lease]) -> None:
         now = time.monotonic()
         overdue = [lease for lease in leases if lease.deadline <= now]
         for lease in overdue:
             self._overrun(lease)
-        live = [lease for lease in leases if lease.deadline > now]
+        # Those due before the next tick go along: one round trip for many.
+        due = now + CANCEL_CHECK_SECONDS
+        live = [lease for lease in leases if lease.deadline > now and lease.renew_at <= due]
         for lease in live:
             lease.renew_at = _next_renewal(lease)
         try:

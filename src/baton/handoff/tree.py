@@ -220,6 +220,17 @@ class HandoffTree:
                     raise answers[position]
         return [answer.decode() for answer in answers]
 
+    def find_cancelled(self, handoff_ids: Sequence[str]) -> set[str]:
+        """Which of these handoffs have been cancelled, in one round trip."""
+        if not handoff_ids:
+            return set()
+        pipeline = self._redis.pipeline(transaction=False)
+        for handoff_id in handoff_ids:
+            pipeline.hexists(HandoffKeys.of(handoff_id).base, "cancelled_at")
+        with redis_errors(self._redis):
+            answers = pipeline.execute()
+        return {each for each, gone in zip(handoff_ids, answers, strict=True) if gone}
+
     def finish(
         self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
     ) -> tuple[str, tuple[Move, ...]]:
