@@ -18,7 +18,7 @@ from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 
 POOLS = ("agents", "context", "lifecycle", "archive", "beat")
-ODD_TEXT = "\ufeffone\r\ntwo \U0001f642\n\nцепь, no line end"  # noqa: RUF001 - Cyrillic it is
+ODD_TEXT = "\ufeffone\r\ntwo \U0001f642\n\nцепь, no line end"
 
 
 class Baton:

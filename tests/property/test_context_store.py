@@ -51,7 +51,7 @@ def test_every_version_of_a_session_reads_back_as_it_was_written(redis_client, t
 
 
 @pytest.mark.parametrize("size_bytes", [MIB - 1, MIB, MIB + 1, 10 * MIB])
-@pytest.mark.parametrize("alphabet", ["ab c\n", "абв г\n", "🧭é€a"])
+@pytest.mark.parametrize("alphabet", ["ab c\n", "ещё ж\n", "🧭é€a"])
 def test_large_texts_survive(redis_client, size_bytes, alphabet):
     generator = random.Random(size_bytes)
     text = "".join(generator.choices(alphabet, k=200_000))

@@ -230,8 +230,8 @@ def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     for index, (_, j) in enumerate(pairs):
         pile = bisect_left(tops, j)
         previous.append(top_pairs[pile - 1] if pile else -1)
-        tops[pile:pile + 1] = [j]
-        top_pairs[pile:pile + 1] = [index]
+        tops[pile : pile + 1] = [j]
+        top_pairs[pile : pile + 1] = [index]
     chain = []
     index = top_pairs[-1] if top_pairs else -1
     while index >= 0:

@@ -74,9 +74,7 @@ def _line_end(text: str) -> str:
     return "\r\n" if first > 0 and text[first - 1] == "\r" else "\n"
 
 
-def _merged(
-    base: list[str], ours: list[str], theirs: list[str], regions: list[Region]
-) -> str:
+def _merged(base: list[str], ours: list[str], theirs: list[str], regions: list[Region]) -> str:
     pieces: list[str] = []
     copied = 0
     for region in regions:
