@@ -63,7 +63,12 @@ def test_fernet_token_with_other_letters_is_refused(junk):
         open_fernet(token.encode(), KEY)
 
 
-@pytest.mark.parametrize("key", ["", KEY[:-1], KEY + "=", "!" + KEY[1:], KEY.encode(), None])
+@pytest.mark.parametrize(
+    "key",
+    ["", KEY[:-1], KEY + "=", "!" + KEY[1:], KEY.encode(), None],
+    # Named: the key is random, and workers of one test run must agree on the names.
+    ids=["empty", "short", "long", "other letter", "bytes", "none"],
+)
 def test_fernet_key_of_another_form_is_refused_and_not_shown(key):
     """Only 32 bytes in URL-safe base64 are a key; the error hides what was given."""
     with pytest.raises(InvalidInputError, match="got <hidden>") as caught:
