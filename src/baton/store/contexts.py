@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from baton.clock import utc_from_ms, utc_from_seconds
+from baton.clock import utc_from_ms
 from baton.content.text import encode_text
-from baton.errors import ContextTooLargeError, VersionNotFoundError
+from baton.errors import ContextTooLargeError, InvalidInputError, VersionNotFoundError
 from baton.ids import check_id, new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.settings import DAY_SECONDS, MIB
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from baton.store.cache import ContextCache
     from baton.store.manifest import Manifest
 
+MAX_BACKSTOP_SECONDS: Final = 3650 * DAY_SECONDS + 1
 _FLAGS: Final = ("immutable", "sensitive", "encrypted", "archived")
 
 
@@ -57,6 +58,10 @@ class ContextStore:
     ) -> None:
         self._redis = require_binary(redis_client)
         self._max_context_bytes = max_context_bytes
+        if not 0 < backstop_seconds < MAX_BACKSTOP_SECONDS:
+            raise InvalidInputError(
+                "backstop_seconds", f"above 0, below {MAX_BACKSTOP_SECONDS}", backstop_seconds
+            )
         self.backstop_ms = max(1, round(backstop_seconds * 1000))
         self._notes = AccessNotes(self._redis)
         manifests = Manifests(self._redis)
@@ -101,6 +106,7 @@ class ContextStore:
         Raises:
             InvalidIdError, InvalidTextError, InvalidVersionError, ContextTooLargeError: nothing
                 was written.
+            VersionNotFoundError: `base_version` is above the head.
             ContextNotFoundError: `base_version` was given, but there is no such session.
             ContextImmutableError, ContextArchivedError: the session takes no writes.
             ContextCorruptError: the version to build on is damaged; nothing was written.
@@ -121,7 +127,11 @@ class ContextStore:
             base="" if base_version is None else str(parse_version(base_version, "base_version")),
             explicit=None if version is None else parse_version(version),
             bump=bump,
-            operation_id=check_id(operation_id or new_operation_id(), "operation_id"),
+            operation_id=(
+                new_operation_id()
+                if operation_id is None
+                else check_id(operation_id, "operation_id")
+            ),
             once=operation_id is not None,
         )
         with redis_errors(self._redis):
@@ -160,17 +170,10 @@ class ContextStore:
             ContextCorruptError: a manifest is missing or damaged.
         """
         keys = SessionKeys.of(session_id)
-        last = -1 if limit is None else max(limit, 1) - 1
+        if limit is not None and limit < 1:
+            raise InvalidInputError("limit", "1 or more, or None", limit)
         with redis_errors(self._redis):
-            entries = self._redis.zrevrange(keys.history, 0, last, withscores=True)
-            if not entries:
-                raise not_found(session_id)
-            versions = [member.decode().partition(":")[0] for member, _ in entries]
-            stored = self._redis.hmget(keys.manifests, versions)
-        return [
-            _record(session_id, member.decode(), score, value)
-            for (member, score), value in zip(entries, stored, strict=True)
-        ]
+            return self._reader.history(keys, session_id, -1 if limit is None else limit - 1)
 
     def show(self, session_id: str) -> SessionInfo:
         """What is known of the session, without its content.
@@ -181,19 +184,23 @@ class ContextStore:
         """
         keys = SessionKeys.of(session_id)
         with redis_errors(self._redis):
+            head = self._reader.find_head(keys, session_id)
+            if head is None:
+                raise not_found(session_id)
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hgetall(keys.base)
             pipeline.hgetall(keys.metadata)
-            pipeline.hgetall(keys.manifests)
+            pipeline.hget(keys.manifests, head.version)
+            pipeline.hlen(keys.manifests)
             pipeline.pttl(keys.base)
-            container, metadata, manifests, expires_in_ms = pipeline.execute()
-        if container.get(b"state") != b"live":
-            raise not_found(session_id)
-        version = container[b"head"].decode()
-        if container[b"head"] not in manifests:
-            raise corrupt(session_id, version, "its manifest is missing")
-        head = decode_manifest(manifests[container[b"head"]], session_id, version)
-        return _session_info(head.manifest, container, metadata, len(manifests), expires_in_ms)
+            container, metadata, stored, version_count, expires_in_ms = pipeline.execute()
+        if stored is None:
+            raise corrupt(session_id, head.version, "its manifest is missing")
+        manifest = decode_manifest(stored, session_id, head.version).manifest
+        try:
+            return _session_info(manifest, container, metadata, version_count, expires_in_ms)
+        except (KeyError, ValueError) as error:
+            raise corrupt(session_id, head.version, f"its metadata is damaged ({error})") from error
 
     def list(self) -> Iterator[str]:
         """The ids of all sessions, in no order; found by SCAN, so a long list takes a while."""
@@ -275,25 +282,6 @@ class ContextStore:
     def close(self) -> None:
         """Send waiting notes and stop the thread that sends them. The client stays open."""
         self._notes.close()
-
-
-def _record(session_id: str, member: str, score: float, stored: bytes | None) -> VersionRecord:
-    version, _, hash_ = member.partition(":")
-    if stored is None:
-        raise corrupt(session_id, version, "its manifest is missing")
-    etag, manifest, _ = decode_manifest(stored, session_id, version)
-    if manifest.content_hash != hash_:
-        raise corrupt(session_id, version, "history and manifest name different contents")
-    return VersionRecord(
-        version=version,
-        content_hash=hash_,
-        committed_at=utc_from_seconds(score),
-        author=manifest.author,
-        action=manifest.action,
-        parent=manifest.parent,
-        size_bytes=manifest.size_bytes,
-        etag=etag,
-    )
 
 
 def _session_info(

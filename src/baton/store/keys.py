@@ -49,6 +49,11 @@ class SessionKeys:
         return f"{self.base}:authors"
 
     @property
+    def operations(self) -> str:
+        """Hash: operation id -> version, for writes that were given a name."""
+        return f"{self.base}:operations"
+
+    @property
     def access(self) -> str:
         """List: a marker, then notes of reads."""
         return f"{self.base}:access"

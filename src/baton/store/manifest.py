@@ -81,7 +81,12 @@ def decode_manifest(stored: bytes, session_id: str, version: str) -> StampedMani
     where = f"session {session_id} version {version}: its manifest"
     if len(etag) != _ETAG_HEX_DIGITS or hashlib.sha256(body).hexdigest().encode() != etag:
         raise ContextCorruptError(f"{where} is not what was stored (hash differs)")
-    fields: dict[str, Any] = json.loads(body)
+    try:
+        fields: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ContextCorruptError(f"{where} is not JSON ({type(error).__name__})") from error
+    if not isinstance(fields, dict):
+        raise ContextCorruptError(f"{where} is not an object")
     if fields.get("format") != FORMAT:
         raise UnsupportedFormatError(
             f"{where} has format {fields.get('format')!r}; this Baton reads {FORMAT}. Upgrade it."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Commit:
 class Context:
     """One version of a session's context, verified against its hashes."""
 
-    content: str
+    content: str = field(repr=False)
     session_id: str
     version: str
     content_hash: str

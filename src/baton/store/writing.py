@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from baton.clock import utc_from_ms
+from baton.clock import utc_from_ms, utc_from_seconds
 from baton.content.chunking import average_chunk_bytes
 from baton.content.chunks import Piece, hash_and_split, split
 from baton.content.tokens import estimate_tokens
-from baton.errors import ContextImmutableError, SessionBusyError
+from baton.errors import ContextImmutableError, SessionBusyError, VersionNotFoundError
+from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.manifest import ChunkRef, Manifest, StampedManifest
 from baton.store.reading import archived_error, corrupt, not_found
@@ -30,7 +33,8 @@ _REFRESH: Final = Script("baton.store", "refresh")
 _DELETE: Final = Script("baton.store", "delete")
 
 STAGING_MS: Final = 60_000
-MAX_RACES: Final = 32
+MAX_RACES: Final = 64
+MAX_PAUSE_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +76,55 @@ class ContextWriter:
 
     def commit(self, draft: Draft) -> Commit:
         """Commit `draft`, again on a newer head if it is blind and another writer came between."""
+        done = self._find_done(draft)
+        if done is not None:
+            return done
         lost_chunks: set[int] = set()
         hash_ = ""
         kept = True
-        for _ in range(MAX_RACES):
+        for race in range(MAX_RACES):
             base = self._find_base(draft, kept=kept)
+            if base is not None:
+                lost_chunks |= self._reader.find_damaged(draft.keys, base)
             known = self._known_chunks(base, lost_chunks)
             hash_, pieces = self._cut(draft, hash_, base, known)
             manifest = self._manifest(draft, hash_, base, _place(pieces, known, base))
-            answer = self._send(draft, base, pieces, manifest.encode())
+            answer = self._send(draft, base, pieces, manifest.encode(), repair=bool(lost_chunks))
             match answer[0]:
                 case b"missing_chunk":
-                    lost_chunks.add(answer[1])
+                    lost_chunks.update(answer[1:])
                 case b"deleting":
-                    self.delete(draft.keys, draft.agent_id)
+                    self.finish_deletion(draft.keys)
                 case b"stale":
                     kept = False
+                    lost_chunks.clear()
+                    time.sleep(random.uniform(0, min(0.005 * race, MAX_PAUSE_SECONDS)))  # noqa: S311
                 case b"missing_staging":
                     pass
                 case _:
                     return _outcome(draft, answer)
         raise SessionBusyError(
             f"session {draft.session_id}: other writers won {MAX_RACES} races in a row"
+        )
+
+    def _find_done(self, draft: Draft) -> Commit | None:
+        """The answer that this write, under the name its caller gave it, got before."""
+        if not draft.once:
+            return None
+        version = self._redis.hget(draft.keys.operations, draft.operation_id)
+        if version is None:
+            return None
+        stamped = self._manifests.fetch(draft.keys, draft.session_id, version.decode())
+        if stamped is None:
+            return None  # collected since; the script decides
+        hash_ = stamped.manifest.content_hash
+        score = self._redis.zscore(draft.keys.history, f"{version.decode()}:{hash_}")
+        return Commit(
+            version=version.decode(),
+            action="accepted",
+            etag=stamped.etag,
+            content_hash=hash_,
+            committed_at=utc_from_seconds(score or 0.0),
         )
 
     def refresh_expiry(self, keys: SessionKeys) -> None:
@@ -103,9 +134,16 @@ class ContextWriter:
             first = int(_REFRESH(self._redis, [keys.base], [self._backstop_ms, first]))
 
     def delete(self, keys: SessionKeys, agent_id: str) -> bool:
-        """Delete the session, or finish a deletion that was cut short; False if there is none."""
+        """Delete the session; False if there is none."""
+        return self._delete(keys, agent_id, new_operation_id())
+
+    def finish_deletion(self, keys: SessionKeys) -> None:
+        """Finish a deletion that somebody began; does nothing to a session that lives."""
+        self._delete(keys, "", "")
+
+    def _delete(self, keys: SessionKeys, agent_id: str, deletion_id: str) -> bool:
         while True:
-            done, _ = _DELETE(self._redis, [keys.base], [agent_id])
+            done, _ = _DELETE(self._redis, [keys.base], [agent_id, deletion_id])
             if done:
                 return bool(done > 0)
 
@@ -121,10 +159,15 @@ class ContextWriter:
 
     def _fetch_base(self, draft: Draft) -> StampedManifest | None:
         fetched = self._manifests.fetch(draft.keys, draft.session_id, draft.base)
-        if fetched is None:
-            head = self._reader.find_head(draft.keys, draft.session_id)
-            if head is not None and head.version == draft.base:
-                raise corrupt(draft.session_id, draft.base, "its manifest is missing")
+        head = self._reader.find_head(draft.keys, draft.session_id)
+        if head is not None and head.version == draft.base:
+            # Missing, or another than its head names, is damage: `head_manifest` raises.
+            return self._reader.head_manifest(draft.keys, draft.session_id, head)
+        if fetched is None and head is not None and _above(draft.base, head.version):
+            raise VersionNotFoundError(
+                f"session {draft.session_id} has no version {draft.base}; its head is "
+                f"{head.version}"
+            )
         return fetched
 
     def _known_chunks(self, base: StampedManifest | None, lost: set[int]) -> dict[str, ChunkRef]:
@@ -185,6 +228,8 @@ class ContextWriter:
         base: StampedManifest | None,
         stamped: StampedManifest,
         staged: list[bytes],
+        *,
+        repair: bool,
     ) -> str:
         """The first argument of commit.lua; its header names the fields."""
         manifest = stamped.manifest
@@ -198,6 +243,8 @@ class ContextWriter:
                 "base": draft.base,
                 "blind": not draft.base,
                 "explicit": draft.explicit is not None,
+                # A new version even of equal content: the head's own chunks are damaged.
+                "repair": repair,
                 "version": manifest.version,
                 "etag": stamped.etag,
                 "content_hash": manifest.content_hash,
@@ -220,6 +267,8 @@ class ContextWriter:
         base: StampedManifest | None,
         pieces: list[Piece],
         stamped: StampedManifest,
+        *,
+        repair: bool,
     ) -> list[Any]:
         """Stage the new chunks and commit them, in one round trip; the script's answer."""
         staged = [piece.stored for piece in pieces if piece.stored is not None]
@@ -227,12 +276,13 @@ class ContextWriter:
         pipeline = self._redis.pipeline(transaction=False)
         for index, chunk in enumerate(staged):
             pipeline.set(f"{prefix}{index}", chunk, px=STAGING_MS)
-        request = self._request(draft, base, stamped, staged)
+        request = self._request(draft, base, stamped, staged, repair=repair)
         answer: list[Any] = _COMMIT.after(
             pipeline, self._redis, [draft.keys.base], [request, stamped.stored]
         )
         if answer[0] in (b"accepted", b"repeated") and answer[2].decode() == stamped.etag:
             self._manifests.keep(stamped)
+            self._reader.vouch_for(stamped.etag)
         if answer[0] == b"accepted" and answer[5]:
             self.refresh_expiry(draft.keys)
         return answer
@@ -259,10 +309,16 @@ def _place(
     return next_chunk, chunks
 
 
+def _above(version: str, other: str) -> bool:
+    return parse_version(version) > parse_version(other)
+
+
 def _outcome(draft: Draft, answer: list[Any]) -> Commit:
     kind = answer[0].decode()
     if kind == "absent":
         raise not_found(draft.session_id)
+    if kind == "orphaned":
+        raise corrupt(draft.session_id, "?", "its container is missing, its versions are not")
     if kind == "immutable":
         raise ContextImmutableError(
             f"session {draft.session_id} is immutable; write to a new session instead"

@@ -2,13 +2,13 @@
 --       metadata, history and audit at once. Asked twice with the same manifest, answers the same.
 -- KEYS[1]: the session's base key
 -- ARGV[1]: JSON {operation, once, agent, base, blind, explicit, version, etag, content_hash,
---          expected_etag, expected_next_chunk, size_bytes, size_tokens, chunk_count, compression,
+--          expected_etag, expected_next_chunk, repair, size_bytes, size_tokens, chunk_count, compression,
 --          backstop_ms, staging, staged: [stored bytes of each new chunk],
 --          referenced: [[chunk id, stored bytes], ...]}; "" stands for absent
 -- ARGV[2]: the manifest as stored
 -- Returns: {answer, head, head etag, head content hash, head time in us, refresh due 0|1}, answer
---          one of accepted, repeated, unchanged, rejected, stale, absent, deleting, immutable,
---          archived; or {missing_staging, index}, {missing_chunk, id}
+--          one of accepted, repeated, unchanged, rejected, stale, absent, orphaned, deleting,
+--          immutable, archived; or {missing_staging}, {missing_chunk, id, ...}
 -- Errors:  none of its own
 -- include: expiry.lua
 local base = KEYS[1]
@@ -32,6 +32,20 @@ local function drop_staging()
   for i = 1, #request.staged do
     redis.call('DEL', request.staging .. (i - 1))
   end
+end
+
+-- The head has this content already: no new version, but it is now this writer's as well.
+local function answer_unchanged()
+  drop_staging()
+  redis.call('HSET', base .. ':authors', request.agent, head)
+  if request.once then
+    redis.call('HSET', base .. ':operations', request.operation, head)
+  end
+  append_audit(base, {at = math.floor(now_us / 1000), agent = request.agent,
+                      operation = 'updated', version = head,
+                      details = {base = request.base, unchanged = true}})
+  adopt_expiry(base)
+  return answer_head('unchanged')
 end
 
 local function answer_version(kind, version)
@@ -69,15 +83,17 @@ end
 if head == '' and request.base ~= '' then
   return answer('absent')
 end
-if fields[6] == request.content_hash and not request.explicit then
-  drop_staging()
-  return answer_head('unchanged')
+if head == '' and redis.call('EXISTS', base .. ':manifests') == 1 then
+  return answer('orphaned')
+end
+if fields[6] == request.content_hash and not request.explicit and not request.repair then
+  return answer_unchanged()
 end
 if request.base ~= '' and request.base ~= head then
-  drop_staging()
   if fields[6] == request.content_hash then
-    return answer_head('unchanged')
+    return answer_unchanged()
   end
+  drop_staging()
   return answer_head('rejected')
 end
 -- By etag, not by version: a session deleted and begun anew has the same version numbers.
@@ -85,15 +101,18 @@ if request.expected_etag ~= (fields[5] or '') or request.expected_next_chunk ~= 
   return answer_head('stale')
 end
 for i, size in ipairs(request.staged) do
-  if redis.call('STRLEN', request.staging .. (i - 1)) ~= size
-     or redis.call('EXISTS', request.staging .. (i - 1)) == 0 then
-    return {'missing_staging', i - 1}
+  if redis.call('STRLEN', request.staging .. (i - 1)) ~= size then
+    return {'missing_staging'}
   end
 end
+local missing = {'missing_chunk'}
 for _, ref in ipairs(request.referenced) do
   if redis.call('STRLEN', base .. ':chunks:' .. number_text(ref[1])) ~= ref[2] then
-    return {'missing_chunk', ref[1]}
+    missing[#missing + 1] = ref[1]
   end
+end
+if #missing > 1 then
+  return missing
 end
 
 -- Every check has passed; from here on only writes.
@@ -102,10 +121,10 @@ local now_ms = math.floor(now_us / 1000)
 -- Two commits within one tick of the clock still have an order.
 local at_us = math.max(now_us, tonumber(fields[7] or '0') + 1)
 for i = 1, #request.staged do
-  local chunk = base .. ':chunks:' .. number_text(next_chunk + i - 1)
-  redis.call('RENAME', request.staging .. (i - 1), chunk)
-  redis.call('PEXPIRE', chunk, request.backstop_ms + CHUNK_MARGIN_MS)
+  redis.call('RENAME', request.staging .. (i - 1),
+             base .. ':chunks:' .. number_text(next_chunk + i - 1))
 end
+expire_chunks(base, next_chunk, next_chunk + #request.staged - 1, request.backstop_ms)
 redis.call('HSET', base, 'head', request.version, 'head_etag', request.etag,
            'head_hash', request.content_hash, 'head_at', number_text(at_us),
            'next_chunk', number_text(next_chunk + #request.staged))
@@ -136,7 +155,10 @@ append_audit(base, {at = now_ms, agent = request.agent,
                     operation = created and 'created' or 'updated', version = request.version,
                     details = {base = head, blind = request.blind, etag = request.etag}})
 local due = 0
-if created or refresh_is_due(base, request.backstop_ms, now_ms) then
+if created then
+  expire_small_keys(base, request.backstop_ms)
+  redis.call('HSET', base, 'refreshed_at', number_text(now_ms))
+elseif refresh_is_due(base, request.backstop_ms, now_ms) then
   if next_chunk + #request.staged <= SLICE then
     refresh_all(base, request.backstop_ms, now_ms)
   else

@@ -6,7 +6,7 @@ local SMALL_KEYS = {'', ':version', ':metadata', ':manifests', ':checkpoints', '
 local REFRESH_EVERY_MS = 3600 * 1000
 local CHUNK_MARGIN_MS = 2 * REFRESH_EVERY_MS
 local AUDIT_MS = 30 * 24 * 3600 * 1000
-local SLICE = 2000
+local SLICE = 1000
 
 local function redis_now_us()
   local t = redis.call('TIME')
@@ -24,8 +24,10 @@ local function expire_small_keys(base, backstop_ms)
 end
 
 local function expire_chunks(base, first, last, backstop_ms)
+  -- Never before the names: another store may have given them a longer backstop.
+  local life_ms = math.max(backstop_ms, redis.call('PTTL', base)) + CHUNK_MARGIN_MS
   for id = first, last do
-    redis.call('PEXPIRE', base .. ':chunks:' .. number_text(id), backstop_ms + CHUNK_MARGIN_MS)
+    redis.call('PEXPIRE', base .. ':chunks:' .. number_text(id), life_ms)
   end
 end
 
@@ -51,7 +53,8 @@ end
 
 local function refresh_is_due(base, backstop_ms, now_ms)
   local every = math.min(REFRESH_EVERY_MS, backstop_ms / 10)
-  return now_ms - tonumber(redis.call('HGET', base, 'refreshed_at') or '0') >= every
+  -- The absolute age: after a clock that ran ahead was set back, it is due as well.
+  return math.abs(now_ms - tonumber(redis.call('HGET', base, 'refreshed_at') or '0')) >= every
 end
 
 local function append_audit(base, entry)
