@@ -28,7 +28,7 @@ class Unresolved(Enum):
 ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
 UNRESOLVED: Final[Literal[Unresolved.UNRESOLVED]] = Unresolved.UNRESOLVED
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Value: TypeAlias = "Json | Absent"
 
 

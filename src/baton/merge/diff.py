@@ -10,17 +10,30 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Steps are counted, not timed, so that the same input gives the same merge on any machine. A step
-# is a visited diagonal or a compared element: about 0.1 microseconds.
+# Of the work on one box, after which it is cut at anchors instead: in long sequences with many
+# changes those give the same alignment sooner.
 _BOX_STEPS: Final = 200_000
-_TOTAL_STEPS: Final = 4_000_000
-_STEPS_PER_ELEMENT: Final = 8
+
+_SWAPPED: Final = bytes([1, 0]) + bytes(254)
+
+
+class Effort:
+    """Work that may still be spent on aligning, in steps, shared by the diffs that are given it.
+
+    Steps are counted, not timed, so that the same input gives the same merge on any machine. A
+    step is a visited diagonal or a compared element: some 0.2 microseconds.
+    """
+
+    __slots__ = ("steps",)
+
+    def __init__(self, steps: int = 2_000_000) -> None:
+        self.steps = steps
 
 
 class Hunk(NamedTuple):
@@ -51,37 +64,33 @@ class _Group:
         self.size = size
 
 
-def diff(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
+def diff(old: Sequence[str], new: Sequence[str], effort: Effort) -> list[Hunk]:
     """The changes from `old` to `new`, in order, at least one common element between two.
 
-    Deterministic. Takes time linear in the length plus at most a fixed amount for the changes.
+    Takes time linear in the lengths plus what is left of `effort`, from which it takes.
     """
-    alignment = _Alignment(old, new)
+    alignment = _Alignment(old, new, effort)
     old_groups = _groups(alignment.old_changed)
     new_groups = _groups(alignment.new_changed)
-    old_groups = _Settling(old, old_groups, {group.gap for group in new_groups}).run()
-    new_groups = _Settling(new, new_groups, {group.gap for group in old_groups}).run()
+    old_groups = _Settling(old, old_groups, new_groups).run()
+    new_groups = _Settling(new, new_groups, old_groups).run()
     return list(_hunks(old_groups, new_groups))
 
 
 class _Alignment:
     """Marks the elements of two sequences that a shortest edit script deletes and inserts."""
 
-    def __init__(self, old: Sequence[str], new: Sequence[str]) -> None:
+    def __init__(self, old: Sequence[str], new: Sequence[str], effort: Effort) -> None:
         # An element that the other side lacks is changed in any case; without these the search
-        # below is short, and it is the search's square that counts.
+        # below is short, and its time grows with the square of the changes.
         in_old, in_new = set(old), set(new)
-        self._old_at = [index for index, item in enumerate(old) if item in in_new]
-        self._new_at = [index for index, item in enumerate(new) if item in in_old]
-        self.old_changed = bytearray(b"\1") * len(old)
-        self.new_changed = bytearray(b"\1") * len(new)
-        for index in self._old_at:
-            self.old_changed[index] = 0
-        for index in self._new_at:
-            self.new_changed[index] = 0
+        self.old_changed = bytearray(map((in_old - in_new).__contains__, old))
+        self.new_changed = bytearray(map((in_new - in_old).__contains__, new))
+        self._old_at = _zeros(self.old_changed)
+        self._new_at = _zeros(self.new_changed)
         self._a = [old[index] for index in self._old_at]
         self._b = [new[index] for index in self._new_at]
-        self._steps = _TOTAL_STEPS + _STEPS_PER_ELEMENT * (len(self._a) + len(self._b))
+        self._effort = effort
         diagonals = len(self._a) + len(self._b) + 3
         self._forward = [0] * diagonals
         self._backward = [0] * diagonals
@@ -121,14 +130,15 @@ class _Alignment:
 
     def _divided(self, box: _Box) -> list[_Box]:
         """Boxes that `box` falls into; none when it holds nothing common or the work is spent."""
-        if self._steps <= 0:
+        left = self._effort.steps
+        if left <= 0:
             return []
-        middle = self._middle(box, min(_BOX_STEPS, self._steps))
+        middle = self._middle(box, min(_BOX_STEPS, left))
         if middle is None:
             parts = self._split_at_anchors(box)
             if parts is not None:
                 return parts
-            middle = self._middle(box, self._steps)
+            middle = self._middle(box, self._effort.steps)
         if middle is None:
             return []
         i, j = middle
@@ -162,7 +172,7 @@ class _Alignment:
                 forward[k] = i
                 left -= 1 + i - start
                 if meets_forward and b_low <= k <= b_high and backward[k] <= i:
-                    self._steps -= steps - left
+                    self._effort.steps -= steps - left
                     return i, j
             b_low, b_high = _widened(backward, b_low, b_high, lowest, highest, unreached)
             for k in range(b_high, b_low - 1, -2):
@@ -175,9 +185,9 @@ class _Alignment:
                 backward[k] = i
                 left -= 1 + start - i
                 if not meets_forward and f_low <= k <= f_high and i <= forward[k]:
-                    self._steps -= steps - left
+                    self._effort.steps -= steps - left
                     return i, j
-        self._steps -= steps - left
+        self._effort.steps -= steps - left
         return None
 
     def _split_at_anchors(self, box: _Box) -> list[_Box] | None:
@@ -240,6 +250,10 @@ def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return chain[::-1]
 
 
+def _zeros(changed: bytearray) -> list[int]:
+    return list(compress(range(len(changed)), changed.translate(_SWAPPED)))
+
+
 def _groups(changed: bytearray) -> list[_Group]:
     groups = []
     seen = 0
@@ -261,13 +275,15 @@ class _Settling:
     sequence; two sides that make the same edit must get the same place.
     """
 
-    def __init__(self, items: Sequence[str], groups: list[_Group], other_gaps: set[int]) -> None:
+    def __init__(self, items: Sequence[str], groups: list[_Group], others: list[_Group]) -> None:
         self._items = items
-        self._other_gaps = other_gaps
+        self._other_gaps = {group.gap for group in others}
         self._pending = groups[::-1]
         self._settled: list[_Group] = []
         self._settled_size = 0
-        self._steps = _TOTAL_STEPS + _STEPS_PER_ELEMENT * len(items)
+        self._steps = 4 * len(
+            items
+        )  # a run of millions of equal elements must not cost their square
 
     def run(self) -> list[_Group]:
         """The settled groups, joined where they came to touch."""

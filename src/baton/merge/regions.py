@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from baton.merge.diff import Hunk, diff
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from baton.merge.diff import Hunk
 
 
 class Origin(Enum):
@@ -31,14 +31,14 @@ class Region(NamedTuple):
 
 
 def changed_regions(
-    base: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
+    ours: Sequence[str], theirs: Sequence[str], by_ours: list[Hunk], by_theirs: list[Hunk]
 ) -> list[Region]:
-    """The regions in which a side differs from `base`, in order; between them all three agree.
+    """The regions in which a side differs from the base, in order; between them all three agree.
 
     Changes of the two sides that overlap or touch share a region, as in `git merge-file`: at
     least one common element must stand between two changes that merge on their own.
     """
-    pending_ours, pending_theirs = diff(base, ours)[::-1], diff(base, theirs)[::-1]
+    pending_ours, pending_theirs = by_ours[::-1], by_theirs[::-1]
     regions = []
     ours_shift = theirs_shift = 0
     while pending_ours or pending_theirs:

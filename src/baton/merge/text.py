@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 from baton.merge.conflicts import TextConflict, TextRange
+from baton.merge.diff import Effort
+from baton.merge.lines import diff_lines
 from baton.merge.regions import Origin, Region, changed_regions
 
 
@@ -29,16 +30,16 @@ def merge_text(base: str, ours: str, theirs: str) -> TextMerge:
     Never raises; takes time linear in the size plus a fixed amount of work for the changes, past
     which changes may conflict in larger pieces.
     """
-    if ours == theirs or theirs == base:
+    if theirs in (ours, base):
         return TextMerge(ours)
     if ours == base:
         return TextMerge(theirs)
-    sides = _lines(base), _lines(ours), _lines(theirs)
-    regions = changed_regions(*sides)
+    by_ours, by_theirs = diff_lines(base, ours, Effort()), diff_lines(base, theirs, Effort())
+    regions = changed_regions(ours, theirs, by_ours, by_theirs)
     clashes = [region for region in regions if region.origin is Origin.CONFLICT]
     if clashes:
-        return TextMerge(None, _conflicts(*sides, clashes))
-    return TextMerge(_merged(*sides, regions))
+        return TextMerge(None, _conflicts(base, ours, theirs, clashes))
+    return TextMerge(_merged(base, ours, theirs, regions))
 
 
 def merge_appends(base: str, head: str, incoming: str) -> str | None:
@@ -51,7 +52,7 @@ def merge_appends(base: str, head: str, incoming: str) -> str | None:
     """
     if not (head.startswith(base) and incoming.startswith(base)):
         return None
-    if head == incoming or incoming == base:
+    if incoming in (head, base):
         return head
     if head == base:
         return incoming
@@ -65,49 +66,50 @@ def merge_appends(base: str, head: str, incoming: str) -> str | None:
     return head + between + incoming[start:]
 
 
-def _lines(text: str) -> list[str]:
-    return io.StringIO(text, newline="\n").readlines()
-
-
 def _line_end(text: str) -> str:
     first = text.find("\n")
     return "\r\n" if first > 0 and text[first - 1] == "\r" else "\n"
 
 
-def _merged(base: list[str], ours: list[str], theirs: list[str], regions: list[Region]) -> str:
-    pieces: list[str] = []
+def _merged(base: str, ours: str, theirs: str, regions: list[Region]) -> str:
+    pieces = []
     copied = 0
     for region in regions:
-        pieces += base[copied : region.base.start]
-        pieces += theirs[region.theirs] if region.origin is Origin.THEIRS else ours[region.ours]
+        pieces.append(base[copied : region.base.start])
+        from_theirs = region.origin is Origin.THEIRS
+        pieces.append(theirs[region.theirs] if from_theirs else ours[region.ours])
         copied = region.base.stop
-    pieces += base[copied:]
+    pieces.append(base[copied:])
     return "".join(pieces)
 
 
 def _conflicts(
-    base: list[str], ours: list[str], theirs: list[str], clashes: list[Region]
+    base: str, ours: str, theirs: str, clashes: list[Region]
 ) -> tuple[TextConflict, ...]:
-    base_parts = _parts(base, [clash.base for clash in clashes])
-    ours_parts = _parts(ours, [clash.ours for clash in clashes])
-    theirs_parts = _parts(theirs, [clash.theirs for clash in clashes])
+    base_ranges = _ranges(base, [clash.base for clash in clashes])
+    ours_ranges = _ranges(ours, [clash.ours for clash in clashes])
+    theirs_ranges = _ranges(theirs, [clash.theirs for clash in clashes])
+    ranges = zip(base_ranges, ours_ranges, theirs_ranges, strict=True)
     return tuple(
-        TextConflict(of_base[0], of_ours[0], of_theirs[0], of_base[1], of_ours[1], of_theirs[1])
-        for of_base, of_ours, of_theirs in zip(base_parts, ours_parts, theirs_parts, strict=True)
+        TextConflict(base[clash.base], ours[clash.ours], theirs[clash.theirs], *places)
+        for clash, places in zip(clashes, ranges, strict=True)
     )
 
 
-def _parts(lines: list[str], ranges: list[slice]) -> list[tuple[str, TextRange]]:
-    """The text of each range, ascending, with its place."""
-    parts = []
-    line = byte = 0
-    for lines_range in ranges:
-        byte += _size_bytes("".join(lines[line : lines_range.start]))
-        text = "".join(lines[lines_range])
-        end_byte = byte + _size_bytes(text)
-        parts.append((text, TextRange(lines_range.start, lines_range.stop, byte, end_byte)))
-        line, byte = lines_range.stop, end_byte
-    return parts
+def _ranges(text: str, pieces: list[slice]) -> list[TextRange]:
+    """Lines and bytes of each piece, a range of characters; pieces ascend."""
+    ranges = []
+    done = start_line = start_byte = 0
+    for piece in pieces:
+        start_line += text.count("\n", done, piece.start)
+        start_byte += _size_bytes(text[done : piece.start])
+        content = text[piece]
+        unfinished = bool(content) and not content.endswith("\n")
+        end_line = start_line + content.count("\n") + unfinished
+        end_byte = start_byte + _size_bytes(content)
+        ranges.append(TextRange(start_line, end_line, start_byte, end_byte))
+        done, start_line, start_byte = piece.stop, end_line, end_byte
+    return ranges
 
 
 def _size_bytes(text: str) -> int:
