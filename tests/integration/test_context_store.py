@@ -28,7 +28,6 @@ from baton.errors import (
 )
 from baton.store.cache import ContextCache
 from baton.store.contexts import ContextStore
-from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
 from baton.store.writing import _COMMIT, _DELETE
 from waiting import until
@@ -737,6 +736,7 @@ def test_readers_during_writes_see_whole_versions_only(redis_client):
             content = reader.get("s").content
             assert content in texts
             seen[content[-2:]] += 1
+        reader.close()
 
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]
@@ -846,55 +846,9 @@ def test_deletion_cut_short_is_finished_by_the_next_writer(store, redis_client):
     assert len(chunk_keys(redis_client, "s")) == 1
 
 
-def test_reads_leave_notes_that_a_drain_turns_into_metadata_and_audit(store, redis_client):
-    store.put("s", "text", agent_id="writer")
-    keys = SessionKeys.of("s")
-    before = redis_client.hget(keys.metadata, "last_accessed_at")
-    for _ in range(5):
-        store.get("s", agent_id="reader")
-    store.get("s")
-    store.flush_notes()
-    assert AccessDrain(redis_client, store).drain_all() == 2
-    assert redis_client.llen(keys.access) == 1
-    assert redis_client.hget(keys.metadata, "last_accessed_at") >= before
-    reads = [json.loads(e) for e in redis_client.lrange(keys.audit, 0, -1)]
-    reads = {e["agent"]: e["details"]["reads"] for e in reads if e["operation"] == "read"}
-    assert reads == {"reader": 5, "": 1}
-    assert AccessDrain(redis_client, store).drain_all() == 0
-
-
-def test_a_note_sent_twice_is_counted_once(store, redis_client):
-    store.put("s", "text", agent_id="writer")
-    store.get("s", agent_id="reader")
-    store.flush_notes()
-    keys = SessionKeys.of("s")
-    redis_client.rpush(keys.access, redis_client.lindex(keys.access, -1))
-    AccessDrain(redis_client, store).drain("s")
-    last = json.loads(redis_client.lindex(keys.audit, -1))
-    assert last["details"]["reads"] == 1
-
-
-def test_a_malformed_note_does_not_stop_the_drain(store, redis_client):
-    store.put("s", "text", agent_id="writer")
-    keys = SessionKeys.of("s")
-    for junk in (b"not json", b"[]", b"3", b"null", b'{"reads":"x"}'):
-        redis_client.rpush(keys.access, junk)
-    store.get("s", agent_id="reader")
-    store.flush_notes()
-    assert AccessDrain(redis_client, store).drain("s") == 6
-    assert redis_client.llen(keys.access) == 1
-
-
-def test_notes_are_sent_by_themselves(store, redis_client):
-    store.put("s", "text", agent_id="writer")
-    store.get("s", agent_id="reader")
-    access = SessionKeys.of("s").access
-    until(lambda: redis_client.llen(access) == 2, what="the note's arrival")
-
-
 def test_a_reader_needs_read_rights_and_rpushx_only(store, redis_client, redis_server):
     """A user without any write command but RPUSHX reads, and its note arrives."""
-    store.put("s", "text", agent_id="writer")
+    store.put("rights", "text", agent_id="writer")
     password = "only-in-this-test"  # noqa: S105
     redis_client.execute_command(
         "ACL", "SETUSER", "reader", "reset", "on", f">{password}", "~context:claude_max:*",
@@ -904,11 +858,11 @@ def test_a_reader_needs_read_rights_and_rpushx_only(store, redis_client, redis_s
         unix_socket_path=str(redis_server.socket), username="reader", password=password
     ) as client:
         reader = ContextStore(client)
-        assert reader.get("s", agent_id="r").content == "text"
+        assert reader.get("rights", agent_id="r").content == "text"
         reader.flush_notes()
         reader.close()
     redis_client.execute_command("ACL", "DELUSER", "reader")
-    assert redis_client.llen(SessionKeys.of("s").access) == 2
+    assert redis_client.llen(SessionKeys.of("rights").access) == 2
 
 
 # --- the cache ---------------------------------------------------------------------------------

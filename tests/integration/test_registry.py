@@ -15,10 +15,16 @@ from baton.errors import (
     InvalidIdError,
     InvalidInputError,
     StoreUnavailableError,
+    UnexpectedAnswerError,
     UnsupportedFormatError,
 )
 from baton.swarm.keys import INDEX, agent_key
-from baton.swarm.registry import MAX_METADATA_BYTES, RETENTION_SECONDS, AgentRegistry
+from baton.swarm.registry import (
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    RETENTION_SECONDS,
+    AgentRegistry,
+)
 
 
 @pytest.fixture
@@ -402,3 +408,63 @@ def test_a_decoding_client_is_refused(redis_server):
     with pytest.raises(InvalidInputError, match="decode_responses"):
         AgentRegistry(client)
     client.close()
+
+
+def damage(redis_client, agent_id, how):
+    key = agent_key(agent_id)
+    match how:
+        case "newer format":
+            redis_client.hset(key, "format", "2")
+        case "no role":
+            redis_client.hdel(key, "role")
+        case "deep metadata":
+            redis_client.hset(key, "metadata", '{"a":' * 100_000 + "1" + "}" * 100_000)
+        case "no number":
+            redis_client.hset(key, "context_capacity", "many")
+        case "no hash":
+            redis_client.delete(key)
+            redis_client.set(key, "text", ex=60)
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("newer format", UnsupportedFormatError),
+        ("no role", UnexpectedAnswerError),
+        ("deep metadata", UnexpectedAnswerError),
+        ("no number", UnexpectedAnswerError),
+        ("no hash", UnexpectedAnswerError),
+    ],
+)
+def test_a_record_that_cannot_be_read_hides_no_other(registry, redis_client, caplog, how, error):
+    """Lists leave it out and log it; asked for by its id it is a typed error."""
+    good, bad = (registry.register("worker", context_capacity=1).agent_id for _ in range(2))
+    damage(redis_client, bad, how)
+    for listed in (registry.list_active, registry.list_all):
+        caplog.clear()
+        assert ids(listed()) == [good]
+        assert [record.args[0] for record in caplog.records] == [bad]
+    for call in (registry.get, registry.find):
+        with pytest.raises(error):
+            call(bad)
+
+
+def test_metadata_nests_up_to_its_limit(registry):
+    """32 levels are read back; one more is refused before anything is written."""
+    deep = {"in": []}
+    for _ in range(MAX_METADATA_DEPTH - 2):
+        deep = {"in": deep}
+    assert registry.register("worker", context_capacity=1, metadata=deep).metadata == deep
+    for deeper in ({"in": deep}, {"in": [[deep]]}):
+        with pytest.raises(InvalidInputError, match=r"metadata: .* 32 levels"):
+            registry.register("worker", context_capacity=1, metadata=deeper)
+
+
+def test_heartbeat_gives_the_agent_as_it_is_then(registry, redis_client):
+    """What `get` would read after it."""
+    agent_id = registry.register("worker", context_capacity=1).agent_id
+    age(redis_client, agent_id, 500)
+    registry.sweep_dead()
+    beaten = registry.heartbeat(agent_id)
+    assert beaten.state == "active"
+    assert beaten == registry.get(agent_id)

@@ -1,7 +1,8 @@
-"""The context cache: bounded in bytes, one load at a time, failures shared and not kept."""
+"""The context cache: bounded in bytes, one load at a time, failures neither shared nor kept."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,36 @@ def test_cache_loads_once_for_all_that_wait():
     assert len(calls) == 1
 
 
-def test_cache_gives_a_failure_to_all_that_wait_and_tries_again_later():
+@pytest.mark.parametrize("failure", [ValueError("broken"), KeyboardInterrupt()])
+def test_cache_gives_a_failure_to_its_own_caller_and_the_others_load(failure):
+    """Equal content of two sessions has one key; damage to one session is not the other's."""
+    cache = ContextCache(1 << 20)
+    loading, failing = threading.Event(), threading.Event()
+    raised = []
+
+    def fail():
+        loading.set()
+        failing.wait(10)
+        raise failure
+
+    def load_damaged():
+        with pytest.raises(type(failure)) as caught:
+            cache.get_or_load("k", fail)
+        raised.append(caught.value)
+
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(load_damaged)
+        loading.wait(10)
+        others = [pool.submit(cache.get_or_load, "k", lambda: "fine") for _ in range(4)]
+        failing.set()
+        assert {other.result() for other in others} == {"fine"}
+        first.result()
+    assert raised == [failure]
+    assert cache.get_or_load("k", lambda: pytest.fail("k is cached")) == "fine"
+    assert cache.stats().size_bytes == sys.getsizeof("fine")
+
+
+def test_cache_does_not_keep_a_failure():
     cache = ContextCache(1 << 20)
 
     def fail():
@@ -60,6 +90,44 @@ def test_cache_gives_a_failure_to_all_that_wait_and_tries_again_later():
         with pytest.raises(ValueError, match="broken"):
             cache.get_or_load("k", fail)
     assert cache.get_or_load("k", lambda: "fine") == "fine"
+
+
+FORKING = """
+import os, signal, threading
+from baton.store.cache import ContextCache
+from baton.store.manifests import Manifests
+cache, manifests = ContextCache(1 << 20), Manifests(None)
+cache.get_or_load("kept", lambda: "text")
+gate, loading = threading.Event(), threading.Event()
+def load():
+    loading.set()
+    gate.wait(30)
+    return "the parent's"
+parents = threading.Thread(target=cache.get_or_load, args=("k", load))
+parents.start()
+loading.wait(30)
+with cache._lock, manifests._lock:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        assert cache.get_or_load("k", lambda: "the child's") == "the child's"
+        assert cache.get_or_load("kept", lambda: "again") == "text"
+        assert cache.stats().entries == 2
+        assert manifests.find_kept("s", "1.0.0") is None
+        os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+gate.set()
+parents.join()
+assert cache.get_or_load("k", lambda: "again") == "the parent's"
+"""
+
+
+def test_cache_works_in_a_child_forked_amid_a_load():
+    """The child waits for no load and no lock of its parent, and keeps the texts."""
+    # From 3.12 on Python warns of any fork beside threads, which is what this test is about.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cache_of_zero_bytes_keeps_nothing():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import json
 import logging
-import os
 import secrets
 import threading
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from baton.errors import BatonError
+from baton.errors import BatonError, PermanentError, TransientError
 from baton.redis_client import redis_errors
+from baton.store.forks import renew_in_children
 
 if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY_SECONDS: Final = 1.0
+EXIT_SECONDS: Final = 5.0
 MAX_PENDING: Final = 10_000
 
 _Read = tuple[str, str, str]
@@ -30,95 +33,180 @@ class AccessNotes:
     """Counts reads by (session, version, agent) and sends the counts about once a second.
 
     A note is sent with RPUSHX: a reader needs no right but that one, and cannot bring back the
-    key of a deleted session. A process that is killed loses at most the last second's notes.
+    key of a deleted session. One thread sends the notes of all stores of the process, also of
+    those that were dropped, and what is left when the interpreter exits. A process that is killed
+    loses at most the last second's notes. A forked child sends only its own reads.
     """
 
     def __init__(self, client: BinaryRedis) -> None:
         self._client = client
+        self._reported: set[str] = set()
+        self.renew_after_fork()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Begin with no notes, under a name of its own; what waited, the parent sends."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._pending: Counter[_Read] = Counter()
         self._unsent: list[tuple[str, str]] = []
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread_pid = 0
+        self._sender = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
 
     def add(self, keys: SessionKeys, version: str, agent_id: str) -> None:
         """Count one read. Never touches the network and never raises."""
         with self._lock:
             self._pending[keys.access, version, agent_id] += 1
             full = len(self._pending) >= MAX_PENDING
-            if self._thread_pid != os.getpid() and not self._closed:
-                self._start()
-        if full:
-            self._wake.set()
+        _sending.watch(self, hurry=full)
 
     def flush(self) -> None:
-        """Send what is pending.
+        """Send what waits. A note that Redis refuses for good is dropped; the log says so once.
 
         Raises:
-            StoreUnavailableError: Redis did not answer; the notes are kept for the next try.
+            StoreUnavailableError, StoreRefusedError: Redis did not answer, or takes no writes
+                now; what it did not take is kept for the next try.
         """
         with self._flushing:
-            if not self._unsent:
-                self._unsent = self._take_pending()
-            if not self._unsent:
-                return
-            pipeline = self._client.pipeline(transaction=False)
-            for access_key, note in self._unsent:
-                pipeline.rpushx(access_key, note)
-            with redis_errors(self._client):
-                pipeline.execute()
-            self._unsent = []
-
-    def _take_pending(self) -> list[tuple[str, str]]:
-        """The counts as notes. Each carries its batch's id: a note sent twice is counted once."""
-        with self._lock:
-            batch, self._pending = self._pending, Counter()
-        batch_id = secrets.token_hex(8)
-        return [
-            (access_key, _encode_note(agent_id, version, reads, batch_id))
-            for (access_key, version, agent_id), reads in batch.items()
-        ]
+            self._send()
+            self._unsent = self._take_pending()
+            self._send()
 
     def close(self) -> None:
-        """Send what is pending, if Redis takes it, and stop the thread."""
-        self._closed = True
-        self._wake.set()
+        """Send what waits; if Redis does not take it, drop it and say so in the log.
+
+        Reads after this are noted all the same.
+        """
         try:
             self.flush()
         except BatonError as error:
-            logger.warning("some notes of reads were not sent: %s", error)
+            logger.warning("some notes of reads were not sent, and are dropped: %s", error)
+            with self._flushing:
+                self._unsent = []
+                self._take_pending()
+
+    def _take_pending(self) -> list[tuple[str, str]]:
+        """The counts as notes, numbered in the order of sending: the drain knows a repeat by it."""
+        with self._lock:
+            reads, self._pending = self._pending, Counter()
+        return [
+            (access_key, self._encode(agent_id, version, count))
+            for (access_key, version, agent_id), count in reads.items()
+        ]
+
+    def _encode(self, agent_id: str, version: str, reads: int) -> str:
+        note = {
+            "agent": agent_id,
+            "version": version,
+            "reads": reads,
+            "sender": self._sender,
+            "number": next(self._numbers),
+        }
+        return json.dumps(note, separators=(",", ":"))
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
+        pipeline = self._client.pipeline(transaction=False)
+        for access_key, note in self._unsent:
+            pipeline.rpushx(access_key, note)
+        with redis_errors(self._client):
+            answers = pipeline.execute(raise_on_error=False)
+        sent, self._unsent = self._unsent, []
+        refusal: TransientError | None = None
+        for entry, answer in zip(sent, answers, strict=True):
+            try:
+                self._check(answer)
+            except TransientError as error:
+                self._unsent.append(entry)
+                refusal = error
+            except PermanentError as error:
+                self._report(entry[0], error)
+        if refusal is not None:
+            raise refusal
+
+    def _check(self, answer: object) -> None:
+        if isinstance(answer, Exception):
+            with redis_errors(self._client):
+                raise answer
+
+    def _report(self, access_key: str, error: PermanentError) -> None:
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            logger.warning("notes of reads for %s are dropped: %s", access_key, error)
+
+
+class _SendingThread:
+    """Sends the notes of every store of the process, each about a second after its first read.
+
+    It holds on to notes only until it has tried to send them: those of a dropped store arrive,
+    and those that Redis does not take die with their store.
+    """
+
+    def __init__(self) -> None:
+        self.renew_after_fork()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Begin anew: a thread does not survive a fork, so the child's first read starts one."""
+        self._lock = threading.Lock()
+        self._waiting: set[AccessNotes] = set()
+        self._failed: weakref.WeakSet[AccessNotes] = weakref.WeakSet()
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread: threading.Thread | None = None
+
+    def watch(self, notes: AccessNotes, *, hurry: bool) -> None:
+        """Send `notes` within a second, or at once. Never raises."""
+        with self._lock:
+            self._waiting.add(notes)
+            if self._thread is None:
+                self._start()
+        if hurry:
+            self._wake.set()
+
+    def end(self) -> None:
+        """Send what waits, then stop. An exit must not hang on a Redis that does."""
+        self._ending = True
+        self._wake.set()
+        if self._thread is None:
+            self._send_all()
+            return
+        self._thread.join(EXIT_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("some notes of reads were not sent within %s s", EXIT_SECONDS)
 
     def _start(self) -> None:
-        # A thread does not survive a fork; each process starts its own at its first read.
-        self._thread_pid = os.getpid()
-        self._wake = threading.Event()
-        threading.Thread(
-            target=_run,
-            args=(weakref.ref(self), self._wake),
-            name="baton-access-notes",
-            daemon=True,
-        ).start()
-
-
-def _run(reference: weakref.ref[AccessNotes], wake: threading.Event) -> None:
-    """Flush until closed; a weak reference lets a store that nobody closed be collected."""
-    while True:
-        wake.wait(FLUSH_EVERY_SECONDS)
-        wake.clear()
-        notes = reference()
-        if notes is None:
-            return
+        thread = threading.Thread(target=self._run, name="baton-access-notes", daemon=True)
         try:
-            notes.flush()
-        except BatonError as error:
-            logger.warning("notes of reads wait for Redis: %s", error)
-        if notes._closed:  # noqa: SLF001  # this function is the object's own thread
-            return
-        del notes
+            thread.start()
+        except RuntimeError:
+            return  # no thread to be had now: the next read asks again, and an exit does without
+        self._thread = thread
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            if not self._ending:
+                self._wake.wait(FLUSH_EVERY_SECONDS)
+            self._wake.clear()
+            ending = self._ending  # read before the last round, so that the round has everything
+            self._send_all()
+
+    def _send_all(self) -> None:
+        with self._lock:
+            due = self._waiting.union(self._failed)
+            self._waiting, self._failed = set(), weakref.WeakSet()
+        for notes in due:
+            try:
+                notes.flush()
+            except BatonError as error:
+                logger.warning("notes of reads wait for Redis: %s", error)
+                self._failed.add(notes)
+            except Exception:  # were this thread to die, no store would send any more
+                logger.exception("notes of reads were not sent")
+                self._failed.add(notes)
 
 
-def _encode_note(agent_id: str, version: str, reads: int, batch_id: str) -> str:
-    note = {"agent": agent_id, "version": version, "reads": reads, "batch": batch_id}
-    return json.dumps(note, separators=(",", ":"))
+_sending = _SendingThread()
+atexit.register(_sending.end)

@@ -275,12 +275,15 @@ class ContextStore:
         """Send the notes of reads that wait in this process.
 
         Raises:
-            StoreUnavailableError: Redis did not answer; the notes are kept.
+            StoreUnavailableError, StoreRefusedError: the notes are kept for the next try.
         """
         self._notes.flush()
 
     def close(self) -> None:
-        """Send waiting notes and stop the thread that sends them. The client stays open."""
+        """Send waiting notes, or drop them with a warning; the client stays open.
+
+        The store may still be used afterwards.
+        """
         self._notes.close()
 
 

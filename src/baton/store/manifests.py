@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from baton.store.forks import renew_in_children
 from baton.store.manifest import decode_manifest
 
 if TYPE_CHECKING:
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from baton.store.keys import SessionKeys
     from baton.store.manifest import StampedManifest
 
-MAX_CHUNK_REFS: Final = 200_000
+MAX_CHUNK_REFS: Final = 27_000
+_REFS_PER_MANIFEST: Final = 4
 
 
 class Manifests:
     """Manifests of sessions: fetched, verified, and the most recently used ones kept.
+
+    A chunk ref costs about 590 bytes, its share of the stored form included, and a manifest
+    without its refs as much as four of them; so the default bound is about 16 MB. The manifest
+    kept last stays, however large.
 
     What is kept may be out of date only if a session was deleted and its name used again, so
     whoever builds on a kept manifest has its etag compared by the server.
@@ -29,6 +35,7 @@ class Manifests:
         self._chunk_refs = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], StampedManifest] = OrderedDict()
+        renew_in_children(self)
 
     def fetch(self, keys: SessionKeys, session_id: str, version: str) -> StampedManifest | None:
         """The manifest as Redis has it now, or None if there is none.
@@ -66,6 +73,11 @@ class Manifests:
         with self._lock:
             self._drop((session_id, version))
 
+    def renew_after_fork(self) -> None:
+        """In a forked child: a lock of its own, and the sum, which may have been amid a change."""
+        self._lock = threading.Lock()
+        self._chunk_refs = sum(map(_weight, self._kept.values()))
+
     def _drop(self, key: tuple[str, str]) -> None:
         dropped = self._kept.pop(key, None)
         if dropped is not None:
@@ -73,4 +85,4 @@ class Manifests:
 
 
 def _weight(stamped: StampedManifest) -> int:
-    return 1 + len(stamped.manifest.chunks)
+    return _REFS_PER_MANIFEST + len(stamped.manifest.chunks)
