@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -60,6 +61,8 @@ class HandoffRows:
     def close(self) -> None:
         """Close the connections to the broker."""
         self._handoffs.close()
+        # Results unsubscribe when they are collected; that needs their Redis, which stops next.
+        gc.collect()
         self._celery.close()
         self._store.close()
 
