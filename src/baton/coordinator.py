@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +16,7 @@ from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings
 from baton.store.cache import ContextCache
 from baton.store.contexts import ContextStore
+from baton.swarm.bases import Bases
 from baton.swarm.registry import AgentRegistry
 
 if TYPE_CHECKING:
@@ -34,12 +34,20 @@ if TYPE_CHECKING:
 class RedisSwarmCoordinator:
     """The protocol's coordinator: agents share contexts through Redis. Safe for threads.
 
+    It remembers which version each agent last wrote or read, and passes that as the base of the
+    agent's next write, so that nobody overwrites what they have not seen. Where a read does not
+    say whose it is (`get_context` without `reader_id`), the oldest version that the text can rest
+    on counts; `docs/decisions/0005-what-a-coordinator-remembers.md` has the rule.
+
     Args:
         redis_host: the server, unless `redis_url` is given.
         redis_port: its port.
         redis_url: a redis://, rediss:// or unix:// URL.
         settings: sizes, limits and the broker; by default those of `ClientSettings`, without the
             environment.
+
+    Raises:
+        InvalidInputError: the address is none.
     """
 
     def __init__(
@@ -50,9 +58,10 @@ class RedisSwarmCoordinator:
         *,
         settings: ClientSettings | None = None,
     ) -> None:
-        self._url = redis_url or f"redis://{redis_host}:{redis_port}/0"
+        self._url = redis_url or _url_of(redis_host, redis_port)
         self._settings = settings or ClientSettings.model_construct()
-        self.redis: redis.Redis = connect(self._url, self._settings)
+        field = _field_of(redis_url, self._settings)
+        self.redis: redis.Redis = connect(self._url, self._settings, field=field)
         self.store = ContextStore(
             self.redis,
             cache=ContextCache(self._settings.cache_max_bytes),
@@ -63,8 +72,7 @@ class RedisSwarmCoordinator:
         self.registry = AgentRegistry(
             self.redis, dead_after_seconds=self._settings.agent_dead_after_seconds
         )
-        self._seen: dict[str, str] = {}
-        self._seen_lock = threading.Lock()
+        self._bases = Bases()
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -104,39 +112,65 @@ class RedisSwarmCoordinator:
         return agent.agent_id
 
     def update_context(self, context: str, agent_id: str, version: str | None = None) -> Commit:
-        """Write the agent's session, on top of the version this coordinator last saw of it.
+        """Write the agent's session, on top of what the agent last wrote or read here.
 
-        Look at the result: `rejected` means that another writer came first. Read the context
-        again and write on top of that.
+        Look at the result: `rejected` means that another writer came first, and that the same
+        text would be rejected again. Read `get_head(agent_id)` and write on top of that. An agent
+        that nothing was read for replaces the head, and is audited as blind. Counts as a heartbeat.
 
         Raises:
-            AgentNotFoundError: no such agent.
+            AgentNotFoundError: no such agent; nothing was written.
             what `ContextStore.put` raises.
         """
-        agent = self.registry.get(agent_id)
+        session_id = self.registry.heartbeat(agent_id).session_id
+        base = self._bases.find(session_id, agent_id)
         commit = self.store.put(
-            agent.session_id,
-            context,
-            agent_id=agent_id,
-            base_version=self._last_seen(agent.session_id),
-            version=version,
+            session_id, context, agent_id=agent_id, base_version=base, version=version
         )
         if commit.action == "accepted":
-            self._remember(agent.session_id, commit.version)
-        self.registry.heartbeat(agent_id)
+            self._bases.accepted(session_id, agent_id, commit.version)
+        elif base is not None:
+            self._bases.rejected(agent_id, base)
         return commit
 
-    def get_context(self, agent_id: str) -> str:
+    def get_context(self, agent_id: str, reader_id: str | None = None) -> str:
         """The newest version that the agent wrote, or its session's head if it wrote none.
+
+        Others may have written since: to write on, read `get_head`.
+
+        Args:
+            agent_id: whose context.
+            reader_id: the agent that reads it, and will write on top of it. None: perhaps
+                `agent_id` itself, perhaps another that nothing else is known of; a later write of
+                theirs is then rejected where it might overwrite. Name it where one agent reads
+                another's.
+
+        Raises:
+            AgentNotFoundError: no such agent, or no such reader.
+            what `ContextStore.get` raises.
+        """
+        session_id = self.registry.get(agent_id).session_id
+        reader = None if reader_id is None else self.registry.get(reader_id)
+        written = self.store.find_version_by(session_id, agent_id)
+        context = self.store.get(session_id, written, agent_id=reader_id or agent_id)
+        if reader is None:
+            self._bases.returned(session_id, agent_id, context.version)
+        elif reader.session_id == session_id:
+            self._bases.given(reader.agent_id, context.version)
+        return context.content
+
+    def get_head(self, agent_id: str) -> str:
+        """The newest version of the agent's session, whoever wrote it, read by that agent.
+
+        Its next `update_context` is on top of it.
 
         Raises:
             AgentNotFoundError: no such agent.
             what `ContextStore.get` raises.
         """
-        agent = self.registry.get(agent_id)
-        written = self.store.find_version_by(agent.session_id, agent_id)
-        context = self.store.get(agent.session_id, written, agent_id=agent_id)
-        self._remember(agent.session_id, context.version)
+        session_id = self.registry.get(agent_id).session_id
+        context = self.store.get(session_id, agent_id=agent_id)
+        self._bases.given(agent_id, context.version)
         return context.content
 
     def history(self, agent_id: str, limit: int = 10) -> list[VersionRecord]:
@@ -215,13 +249,20 @@ class RedisSwarmCoordinator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _last_seen(self, session_id: str) -> str | None:
-        with self._seen_lock:
-            return self._seen.get(session_id)
 
-    def _remember(self, session_id: str, version: str) -> None:
-        with self._seen_lock:
-            self._seen[session_id] = version
+def _url_of(host: str, port: int) -> str:
+    """An IPv6 address is the one host with colons; a URL has it in brackets."""
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"redis://{shown}:{port}/0"
+
+
+def _field_of(redis_url: str | None, settings: ClientSettings) -> str:
+    """Where the address came from, for the message of one that is wrong."""
+    if not redis_url:
+        return "redis_host"
+    configured = settings.redis_url
+    from_settings = configured is not None and configured.get_secret_value() == redis_url
+    return "BATON_REDIS_URL" if from_settings else "redis_url"
 
 
 def _limits(settings: ClientSettings) -> Limits:

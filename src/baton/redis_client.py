@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -20,23 +21,66 @@ from baton.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from baton.binary_redis import BinaryRedis
     from baton.settings import ClientSettings
 
 
+T = TypeVar("T")
+
 _REFUSALS: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN")
+_PIPELINE: Final = " of pipeline caused error: "  # what redis-py puts before the server's words
+# What Redis 6.2 puts before a command's error inside a script.
+_IN_SCRIPT: Final = re.compile(r"Error running script \(.*?\): @user_script:\d+: .*?: -(.*)")
+_LOGIN_ERRORS: Final = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.AuthenticationWrongNumberOfArgsError,
+)
+
+# Whatever is not plainly a URL is not shown: where its password ends is a guess.
+_PLAIN_URL: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^/?#\s]*@)?"
+    r"(?P<place>(?:\[[0-9a-f:.]+\]|[\w.-]*)(?::[0-9]*)?(?:/[^?#@\x00-\x1f]*)?)(?:\?(?P<query>[^#@\s]*))?",
+    re.IGNORECASE,
+)
+_SHOWN_OPTION: Final = re.compile(r"(?:db|virtual_host)=[\w/]*")
 
 
-def connect(url: str, settings: ClientSettings) -> redis.Redis:
+class _BoundedRetry(Retry):
+    """Begins nothing again after `patience_seconds`, nor what a wrong password ended.
+
+    A count alone is no bound: redis-py nests its retries (a command's holds those of connecting),
+    so that 7 tries are 49, and each may wait for the whole timeout of a server that hangs.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        super().__init__(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6)
+        self._patience_seconds = patience_seconds
+
+    def call_with_retry(
+        self, do: Callable[[], T], fail: Callable[..., Any], *args: Any, **options: Any
+    ) -> T:
+        give_up_at = time.monotonic() + self._patience_seconds
+
+        def fail_in_time(error: Exception, *count: int) -> None:
+            fail(error, *count)
+            if isinstance(error, _LOGIN_ERRORS) or time.monotonic() >= give_up_at:
+                raise error
+
+        return super().call_with_retry(do, fail_in_time, *args, **options)
+
+
+def connect(url: str, settings: ClientSettings, *, field: str = "BATON_REDIS_URL") -> redis.Redis:
     """A binary client for `url`; it connects at its first command, not here.
 
     The retry repeats commands whose reply was lost: every script of ours recognises a repeat by
-    its operation id, and our plain commands are idempotent.
+    its operation id, and our plain commands are idempotent. `field` is where `url` came from.
 
     Raises:
-        InvalidInputError: `url` is not a redis://, rediss:// or unix:// URL.
+        InvalidInputError: `url` is not a redis://, rediss:// or unix:// URL, or has an option that
+            redis-py does not know; names `field`, and shows no password.
     """
     try:
         pool = redis.BlockingConnectionPool.from_url(
@@ -46,12 +90,14 @@ def connect(url: str, settings: ClientSettings) -> redis.Redis:
             socket_timeout=settings.redis_timeout_seconds,
             socket_connect_timeout=min(5.0, settings.redis_timeout_seconds),
             health_check_interval=25,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6),
+            retry=_BoundedRetry(settings.redis_timeout_seconds),
         )
-    except ValueError as error:
-        raise InvalidInputError(
-            "BATON_REDIS_URL", "a redis://, rediss:// or unix:// URL", redact_url(url)
-        ) from error
+        # Made, not connected: else an unknown option of the URL fails at the first command.
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, AttributeError, redis.RedisError):
+        expected = "a redis://, rediss:// or unix:// URL with known options"
+        # Without its cause, which may quote the password.
+        raise InvalidInputError(field, expected, redact_url(url)) from None
     return redis.Redis.from_pool(pool)
 
 
@@ -75,11 +121,17 @@ def redis_errors(client: redis.Redis | BinaryRedis) -> Iterator[None]:
     Raises:
         StoreUnavailableError: the server refused, hung up, timed out or is still loading.
         StoreRefusedError: it takes no writes now: out of memory, read-only, cannot persist.
-        AccessDeniedError: this user has no right to the command or the key.
+        AccessDeniedError: user or password are wrong, or the user has no right to the command or
+            the key.
         UnexpectedAnswerError: any other error of its own, such as WRONGTYPE.
     """
     try:
         yield
+    except _LOGIN_ERRORS as error:  # before ConnectionError, which most of them are
+        raise AccessDeniedError(
+            f"Redis at {_address(client)} refused our user or password ({error}); "
+            "correct them in the URL"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailableError(
             f"Redis at {_address(client)} did not answer ({error}); "
@@ -95,16 +147,20 @@ def redis_errors(client: redis.Redis | BinaryRedis) -> Iterator[None]:
 
 def _answered(client: redis.Redis | BinaryRedis, error: redis.ResponseError) -> BatonError:
     where, text = f"Redis at {_address(client)}", str(error)
-    refused = isinstance(
-        error, (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
-    ) or text.startswith(_REFUSALS)
-    if refused:
+    if (error.status_code or "") in _REFUSALS or _server_words(text).startswith(_REFUSALS):
         return StoreRefusedError(
             f"{where} takes no writes now ({text}); free memory, or see why it refuses"
         )
     return UnexpectedAnswerError(
         f"{where} answered {text!r}; does a key hold what Baton did not put there?"
     )
+
+
+def _server_words(text: str) -> str:
+    """An error's text without what redis-py and a script of Redis 6.2 put before it."""
+    words = text.rpartition(_PIPELINE)[2]
+    in_script = _IN_SCRIPT.match(words)
+    return words if in_script is None else in_script[1]
 
 
 def _address(client: redis.Redis | BinaryRedis) -> str:
@@ -115,9 +171,22 @@ def _address(client: redis.Redis | BinaryRedis) -> str:
 
 
 def redact_url(url: str) -> str:
-    """`url` without its password, for messages and logs."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"***@{host}"))
+    """`url` for messages and logs: no user, no password, and of its options the database alone.
+
+    Of what is not plainly a URL only the scheme is left.
+    """
+    plain = _PLAIN_URL.fullmatch(url)
+    if plain is None:
+        scheme, separator, _ = url.partition("://")
+        return f"{scheme}://***" if separator and scheme.isalnum() else "***"
+    secret = "***@" if plain["secret"] else ""
+    options = [_redact_option(option) for option in (plain["query"] or "").split("&") if option]
+    query = f"?{'&'.join(options)}" if options else ""
+    return f"{plain['scheme']}{secret}{plain['place']}{query}"
+
+
+def _redact_option(option: str) -> str:
+    if _SHOWN_OPTION.fullmatch(option):
+        return option
+    name, separator, _ = option.partition("=")
+    return f"{name}=***" if separator else "***"

@@ -1,7 +1,8 @@
 """What a client of Baton can set: addresses, the state folder, sizes, limits.
 
 This module and `config.settings` are the only readers of the environment; entry points call
-`load_settings` once and pass values on. Every variable begins with `BATON_`.
+`load_settings` once and pass values on. Every variable begins with `BATON_`; an empty one counts as
+unset, as compose files cannot leave one out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path  # noqa: TC003  # pydantic reads it when the class is m
 from typing import Literal, TypeVar
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from baton.errors import SettingsError
@@ -23,7 +24,9 @@ DAY_SECONDS = 86_400
 class ClientSettings(BaseSettings):
     """Settings of anything that talks to a Baton deployment. Frozen; secrets print as `***`."""
 
-    model_config = SettingsConfigDict(env_prefix="BATON_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BATON_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     redis_url: SecretStr | None = Field(
         default=None,
@@ -41,10 +44,15 @@ class ClientSettings(BaseSettings):
     )
     state_dir: Path = Field(
         default_factory=lambda: platformdirs.user_state_path("baton", appauthor=False),
-        description="Folder of the embedded server's data and of logs (created with mode 0700).",
+        description="Folder of the embedded server's data and of logs (created with mode 0700); "
+        "`~` is the home folder.",
     )
     redis_timeout_seconds: float = Field(
-        default=10.0, gt=0, le=600, description="Longest wait for one answer from Redis."
+        default=10.0,
+        gt=0,
+        le=600,
+        description="Longest wait for one answer from Redis, and how long a command whose "
+        "connection fails is begun again: it fails after at most about twice this.",
     )
     redis_max_connections: int = Field(
         default=128, ge=4, le=10_000, description="Connections of one process to the store."
@@ -102,6 +110,14 @@ class ClientSettings(BaseSettings):
     agent_dead_after_seconds: float = Field(
         default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
     )
+
+    @field_validator("state_dir")
+    @classmethod
+    def _expand_home(cls, folder: Path) -> Path:
+        try:
+            return folder.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error} (for `~`)") from error
 
 
 _Settings = TypeVar("_Settings", bound=ClientSettings)

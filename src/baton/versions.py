@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from baton.errors import InvalidVersionError
 
 Bump = Literal["major", "minor", "patch"]
 
+_PART_MAX: Final = 999_999_999
 _PART: Final = r"(0|[1-9][0-9]{0,8})"
 _VERSION: Final = re.compile(rf"{_PART}\.{_PART}\.{_PART}", re.ASCII)
 
@@ -26,14 +27,20 @@ class Version:
         return f"{self.major}.{self.minor}.{self.patch}"
 
     def bumped(self, bump: Bump) -> Version:
-        """The next version of the given kind; the parts behind it start again at 0."""
+        """The next version of the given kind; the parts behind it start again at 0.
+
+        Raises:
+            InvalidVersionError: that part is at its end, or `bump` names none.
+        """
+        _check_bump(bump)
+        if getattr(self, bump) == _PART_MAX:
+            expected = f"a {bump} below {_PART_MAX}; bump a part before it"
+            raise InvalidVersionError("version", expected, str(self))
         if bump == "major":
             return Version(self.major + 1, 0, 0)
         if bump == "minor":
             return Version(self.major, self.minor + 1, 0)
-        if bump == "patch":
-            return Version(self.major, self.minor, self.patch + 1)
-        raise InvalidVersionError("bump", "'major', 'minor' or 'patch'", bump)
+        return Version(self.major, self.minor, self.patch + 1)
 
 
 FIRST: Final = Version(1, 0, 0)
@@ -55,10 +62,17 @@ def next_version(head: Version | None, explicit: Version | None, bump: Bump = "p
     """The version a commit on top of `head` gets.
 
     Raises:
-        InvalidVersionError: `explicit` is not above `head`; versions only go up.
+        InvalidVersionError: `explicit` is not above `head`, as versions only go up; or `bump`
+            names no part, whether or not it is needed, or a part at its end.
     """
+    _check_bump(bump)
     if explicit is None:
         return FIRST if head is None else head.bumped(bump)
     if head is not None and explicit <= head:
         raise InvalidVersionError("version", f"a version above the head {head}", str(explicit))
     return explicit
+
+
+def _check_bump(bump: object) -> None:
+    if bump not in get_args(Bump):
+        raise InvalidVersionError("bump", "'major', 'minor' or 'patch'", bump)

@@ -71,22 +71,28 @@ def piped_write(client):
 @contextmanager
 def full(client, folder):
     client.config_set("maxmemory", 1)
-    yield
-    client.config_set("maxmemory", 0)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 @contextmanager
 def replica(client, folder):
     client.execute_command("REPLICAOF", "127.0.0.1", "1")
-    yield
-    client.execute_command("REPLICAOF", "NO", "ONE")
+    try:
+        yield
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
 
 
 @contextmanager
 def alone(client, folder):
     client.config_set("min-replicas-to-write", 1)
-    yield
-    client.config_set("min-replicas-to-write", 0)
+    try:
+        yield
+    finally:
+        client.config_set("min-replicas-to-write", 0)
 
 
 @contextmanager
@@ -97,12 +103,14 @@ def without_disk(client, folder):
     client.config_set("save", "3600 1000000")
     client.bgsave()
     until(lambda: saved(client) == "err", what="a failed save")
-    yield
-    client.config_set("save", "")
-    snapshot.rmdir()
-    client.bgsave()
-    until(lambda: saved(client) == "ok" and snapshot.is_file(), what="a good save")
-    snapshot.unlink()
+    try:
+        yield
+    finally:
+        client.config_set("save", "")
+        snapshot.rmdir()
+        client.bgsave()
+        until(lambda: saved(client) == "ok" and snapshot.is_file(), what="a good save")
+        snapshot.unlink()
 
 
 def saved(client):

@@ -48,7 +48,8 @@ def chunk_context(
 
     Raises:
         InvalidInputError: `context` is not text, `chunk_size_mb` not an integer from 1,
-            `overlap_tokens` not one from 0, or the overlap is not smaller than the chunk.
+            `overlap_tokens` not one from 0, or the overlap is more than half of the chunk:
+            beyond that the chunks of a small context are many times its size.
         InvalidTextError: `context` holds a lone surrogate.
     """
     data = encode_text(context, "context")
@@ -56,9 +57,11 @@ def chunk_context(
     _check_integer(overlap_tokens, "overlap_tokens", minimum=0)
     limit_bytes = chunk_size_mb * CHUNK_LIMIT_BYTES
     overlap_bytes = overlap_tokens * BYTES_PER_TOKEN
-    if overlap_bytes >= limit_bytes:
-        below = limit_bytes // BYTES_PER_TOKEN
-        raise InvalidInputError("overlap_tokens", f"fewer than {below}, a chunk", overlap_tokens)
+    if 2 * overlap_bytes > limit_bytes:
+        most = limit_bytes // 2 // BYTES_PER_TOKEN
+        raise InvalidInputError(
+            "overlap_tokens", f"at most {most}, half of a chunk", overlap_tokens
+        )
     ranges = list(enumerate(_ranges(data, limit_bytes, overlap_bytes)))
     return map_parallel(partial(_as_dict, memoryview(data)), ranges, size_bytes=len(data))
 
@@ -99,7 +102,7 @@ def _ranges(data: bytes, limit_bytes: int, overlap_bytes: int) -> list[tuple[int
     start, end = 0, _end(data, limit_bytes)
     ranges = [(start, end)]
     while end < len(data):
-        # Forward to a whole character: backward could stand still beneath the largest overlap.
+        # Forward to a whole character: the overlap is at most what was asked for.
         start = _next_character(data, end - overlap_bytes)
         end = _end(data, start + limit_bytes)
         ranges.append((start, end))

@@ -15,14 +15,18 @@ harmless:
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from redis.exceptions import ResponseError
 
 from baton.clock import utc_from_ms
 from baton.errors import (
     AgentNotFoundError,
     InvalidIdError,
     InvalidInputError,
+    UnexpectedAnswerError,
     UnsupportedFormatError,
 )
 from baton.ids import check_id, new_agent_id, new_operation_id, new_session_id
@@ -38,9 +42,12 @@ if TYPE_CHECKING:
 
 MAX_ROLE_LENGTH: Final = 119  # an agent's id adds `_` and 8 digits, and ends at 128
 MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_METADATA_DEPTH: Final = 32  # far below where a reader's JSON parser gives up
 MAX_CAPACITY: Final = 2**53 - 1
 MAX_SECONDS: Final = 3650 * 86_400
 RETENTION_SECONDS: Final = 38 * 86_400
+
+logger = logging.getLogger(__name__)
 
 _FORMAT: Final = b"1"
 _PAGE: Final = 500
@@ -112,7 +119,7 @@ class AgentRegistry:
             context_capacity: tokens it can hold, at least 1.
             parent_id: the agent that spawned it.
             session_id: the session of a root; None makes a new one.
-            metadata: a JSON object of at most 16 KiB; not for secrets.
+            metadata: a JSON object of at most 16 KiB and 32 levels; not for secrets.
 
         Raises:
             AgentNotFoundError: there is no such parent.
@@ -136,6 +143,7 @@ class AgentRegistry:
 
         Raises:
             AgentNotFoundError: it was never registered, or was removed.
+            UnsupportedFormatError, UnexpectedAnswerError: its record is of another Baton, or none.
         """
         agent = self.find(agent_id)
         if agent is None:
@@ -152,20 +160,31 @@ class AgentRegistry:
             score, record = pipeline.execute()
         return None if score is None or not record else _agent(agent_id, score, record)
 
-    def heartbeat(self, agent_id: str) -> None:
-        """Note that the agent is alive, now. A dead one becomes active again.
+    def heartbeat(self, agent_id: str) -> Agent:
+        """Note that the agent is alive, now; the agent as it is then. A dead one is active again.
 
         Raises:
             AgentNotFoundError: it was never registered, or was removed.
+            UnsupportedFormatError, UnexpectedAnswerError: as `get`; the heartbeat is noted.
         """
         key = agent_key(agent_id)
         with redis_errors(self._redis):
             if not _HEARTBEAT(self._redis, [INDEX], [agent_id, self._retention_ms]):
                 raise _not_found(agent_id)
-            self._redis.pipeline(transaction=False).pexpire(key, self._retention_ms).execute()
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.pexpire(key, self._retention_ms)
+            pipeline.zscore(INDEX, agent_id)
+            pipeline.hgetall(key)
+            _, score, record = pipeline.execute()
+        if score is None or not record:
+            raise _not_found(agent_id)
+        return _agent(agent_id, score, record)
 
     def list_active(self) -> list[Agent]:
-        """Agents heard of within `dead_after_seconds`, the newest heartbeat first."""
+        """Agents heard of within `dead_after_seconds`, the newest heartbeat first.
+
+        As in every list, one whose record cannot be read is left out, and logged.
+        """
         with redis_errors(self._redis):
             answer = _ACTIVE(self._redis, [INDEX], [self._dead_after_ms])
             scores = [(member, float(score)) for member, score in _pairs(answer)]
@@ -249,13 +268,27 @@ class AgentRegistry:
             pipeline = self._redis.pipeline(transaction=False)
             for member, _ in page:
                 pipeline.hgetall(agent_key(member.decode()))
-            records = pipeline.execute()
-            agents += [
-                _agent(member.decode(), score, record)
+            records = pipeline.execute(raise_on_error=False)
+            found = (
+                self._readable(member.decode(), score, record)
                 for (member, score), record in zip(page, records, strict=True)
                 if record
-            ]
+            )
+            agents += [agent for agent in found if agent is not None]
         return agents
+
+    def _readable(
+        self, agent_id: str, score: float, record: dict[bytes, bytes] | ResponseError
+    ) -> Agent | None:
+        """The agent, or None if its record is none; one bad record must not hide all others."""
+        try:
+            with redis_errors(self._redis):
+                if isinstance(record, ResponseError):
+                    raise record
+            return _agent(agent_id, score, record)
+        except (UnexpectedAnswerError, UnsupportedFormatError) as error:
+            logger.warning("agent %s is left out of a list: %s", agent_id, error)
+            return None
 
     def _delete_records(self, agent_ids: list[str]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
@@ -271,17 +304,23 @@ def _agent(agent_id: str, score: float, record: dict[bytes, bytes]) -> Agent:
             f"agent {agent_id} has format {stored_format!r}; this Baton reads {_FORMAT!r}. "
             "Upgrade Baton to read it."
         )
-    return Agent(
-        agent_id=agent_id,
-        role=record[b"role"].decode(),
-        session_id=record[b"session_id"].decode(),
-        parent_id=record[b"parent_id"].decode() or None,
-        context_capacity=int(record[b"context_capacity"]),
-        metadata=json.loads(record[b"metadata"]),
-        registered_at=utc_from_ms(int(record[b"registered_at"])),
-        last_heartbeat_at=utc_from_ms(abs(score)),
-        state="dead" if score < 0 else "active",
-    )
+    try:
+        return Agent(
+            agent_id=agent_id,
+            role=record[b"role"].decode(),
+            session_id=record[b"session_id"].decode(),
+            parent_id=record[b"parent_id"].decode() or None,
+            context_capacity=int(record[b"context_capacity"]),
+            metadata=json.loads(record[b"metadata"]),
+            registered_at=utc_from_ms(int(record[b"registered_at"])),
+            last_heartbeat_at=utc_from_ms(abs(score)),
+            state="dead" if score < 0 else "active",
+        )
+    except (KeyError, ValueError, OverflowError, OSError, RecursionError) as error:
+        raise UnexpectedAnswerError(
+            f"agent {agent_id}: its record is damaged ({error!r:.100}); "
+            "does its key hold what Baton did not put there?"
+        ) from error
 
 
 def _role(value: object) -> str:
@@ -298,7 +337,9 @@ def _capacity(value: object) -> str:
 
 
 def _metadata_json(metadata: object) -> bytes:
-    expected = f"a JSON object of at most {MAX_METADATA_BYTES} bytes"
+    expected = (
+        f"a JSON object of at most {MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels"
+    )
     if metadata is None:
         return b"{}"
     if not isinstance(metadata, dict):
@@ -309,7 +350,16 @@ def _metadata_json(metadata: object) -> bytes:
         raise InvalidInputError("metadata", expected, f"<{error}>") from error
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidInputError("metadata", expected, f"<{len(data)} bytes>")
+    if not _nests_within(metadata, MAX_METADATA_DEPTH):
+        raise InvalidInputError("metadata", expected, "<more levels>")
     return data
+
+
+def _nests_within(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return True
+    members = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_nests_within(member, levels - 1) for member in members)
 
 
 def _milliseconds(seconds: float, name: str, *, least: int = 1) -> int:
