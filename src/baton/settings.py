@@ -137,4 +137,5 @@ def load_settings(kind: type[_Settings], **overrides: object) -> _Settings:
         model_field = kind.model_fields.get(field)
         secret = model_field is not None and "Secret" in str(model_field.annotation)
         got = "<hidden>" if secret else first["input"]
-        raise SettingsError(f"BATON_{field.upper()}", first["msg"], got) from None
+        expected = first["msg"].removeprefix("Input should be ")
+        raise SettingsError(f"BATON_{field.upper()}", expected, got) from None

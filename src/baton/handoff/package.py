@@ -65,7 +65,9 @@ def make_request(**fields: object) -> HandoffRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(path, first["msg"], first["input"]) from None
+        raise InvalidInputError(
+            path, first["msg"].removeprefix("Input should be "), first["input"]
+        ) from None
     if len(request.tasks) > request.limits.max_nodes:
         raise InvalidInputError("tasks", f"at most {request.limits.max_nodes}", len(request.tasks))
     return request
