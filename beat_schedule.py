@@ -5,22 +5,19 @@ Beat keeps no state and may run twice: each sweep claims its period in Redis.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from baton import routes
 
-if TYPE_CHECKING:
-    from config.settings import AppSettings
 
-
-def schedule(settings: AppSettings) -> dict[str, dict[str, Any]]:
-    """Celery's `beat_schedule`, with the periods of `settings`."""
+def schedule(
+    *, nodes_seconds: float, agents_seconds: float, access_seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Celery's `beat_schedule`, with these periods."""
     return {
-        "re-enqueue lapsed nodes and due joins": _every(
-            settings.node_sweep_seconds, routes.SWEEP_NODES
-        ),
-        "clean up dead agents": _every(settings.agent_sweep_seconds, routes.SWEEP_AGENTS),
-        "drain access notes": _every(settings.access_sweep_seconds, routes.SWEEP_ACCESS),
+        "re-enqueue lapsed nodes and due joins": _every(nodes_seconds, routes.SWEEP_NODES),
+        "clean up dead agents": _every(agents_seconds, routes.SWEEP_AGENTS),
+        "drain access notes": _every(access_seconds, routes.SWEEP_ACCESS),
     }
 
 

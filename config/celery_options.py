@@ -139,7 +139,11 @@ def _wire(settings: AppSettings) -> dict[str, Any]:
 
 def _beat(settings: AppSettings) -> dict[str, Any]:
     return {
-        "beat_schedule": schedule(settings),
+        "beat_schedule": schedule(
+            nodes_seconds=settings.node_sweep_seconds,
+            agents_seconds=settings.agent_sweep_seconds,
+            access_seconds=settings.access_sweep_seconds,
+        ),
         # In memory: sweeps every few seconds need no file of last runs, which would be a pickle.
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 5,

@@ -7,13 +7,9 @@ import fcntl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from baton.embedded import EmbeddedRedis, server_folder
-from baton.errors import EmbeddedRedisError, InvalidInputError, StoreUnavailableError
-from baton.redis_client import redact_url
+from baton.errors import EmbeddedRedisError, StoreUnavailableError
+from baton.redis_client import why_silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +42,7 @@ def open_store_server(settings: AppSettings, say: Callable[[str], None]) -> Iter
         InvalidInputError: the configured URL is none.
     """
     url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
-    silent = _why_silent(url) if url is not None else "BATON_REDIS_URL is not set"
+    silent = why_silent(url) if url is not None else "BATON_REDIS_URL is not set"
     if url is not None and silent is None:
         yield StoreServer(url)
         return
@@ -60,26 +56,6 @@ def open_store_server(settings: AppSettings, say: Callable[[str], None]) -> Iter
     embedded = EmbeddedRedis(server_folder(settings.state_dir))
     with _only_launcher(settings.state_dir), embedded as embedded_url:
         yield StoreServer(embedded_url, embedded, replaced=url is not None)
-
-
-def _why_silent(url: str) -> str | None:
-    """Why no server answers at `url`; None if one does."""
-    try:
-        with redis.Redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-        ) as client:
-            client.ping()
-    except redis.BusyLoadingError:
-        return None
-    except (redis.AuthenticationError, redis.ResponseError) as error:
-        raise StoreUnavailableError(f"Redis at {redact_url(url)} refused us ({error})") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        return f"Redis at {redact_url(url)} does not answer ({error})"
-    except ValueError as error:
-        raise InvalidInputError(
-            "BATON_REDIS_URL", "a redis://, rediss:// or unix:// URL", redact_url(url)
-        ) from error
-    return None
 
 
 @contextlib.contextmanager

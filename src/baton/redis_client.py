@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from baton.errors import (
@@ -99,6 +99,34 @@ def connect(url: str, settings: ClientSettings, *, field: str = "BATON_REDIS_URL
         # Without its cause, which may quote the password.
         raise InvalidInputError(field, expected, redact_url(url)) from None
     return redis.Redis.from_pool(pool)
+
+
+def why_silent(url: str) -> str | None:
+    """Why no server answers at `url`; None if one does. Asks once.
+
+    Raises:
+        AccessDeniedError: one answers and refuses us.
+        InvalidInputError: it is no URL of a Redis.
+    """
+    shown = redact_url(url)
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            client.ping()
+    except redis.BusyLoadingError:
+        return None
+    except (redis.AuthenticationError, redis.ResponseError) as error:
+        raise AccessDeniedError(
+            f"Redis at {shown} refused us ({error}); check user and password in the URL"
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        return f"Redis at {shown} does not answer ({error})"
+    except ValueError as error:
+        raise InvalidInputError(
+            "BATON_REDIS_URL", "a redis://, rediss:// or unix:// URL", f"<{shown}>"
+        ) from error
+    return None
 
 
 def require_binary(client: redis.Redis) -> BinaryRedis:

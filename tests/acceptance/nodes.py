@@ -13,36 +13,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import celery
 import psutil
 import pytest
 import redis
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+from waiting import until
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-
-
-def until(probe: Callable[[], T], deadline_seconds: float = 30.0, what: str = "condition") -> T:
-    """Poll `probe` until it is truthy and return what it gave; fail the test at the deadline."""
-    end = time.monotonic() + deadline_seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {deadline_seconds} s (last: {value!r})")
-        time.sleep(0.02)
 
 
 def docker_wanted() -> bool:

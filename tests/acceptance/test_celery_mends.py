@@ -8,8 +8,9 @@ import kombu
 import pytest
 from celery import Celery
 from kombu.transport import redis as kombu_redis
-from nodes import WorkerPlan, until
+from nodes import WorkerPlan
 
+from waiting import until
 from workers.transport import ResilientAMQP, ResilientConnection, ResilientTransport
 from workers.visibility import renew
 

@@ -6,21 +6,20 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import redis
 from pydantic import SecretStr
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from baton.cli.output import say
 from baton.embedded import EmbeddedRedis, server_folder
-from baton.errors import InvalidInputError, SettingsError, StoreUnavailableError
-from baton.redis_client import connect, redact_url
+from baton.errors import SettingsError, StoreUnavailableError
+from baton.redis_client import connect, why_silent
 from baton.settings import ClientSettings, load_settings
 from baton.store.contexts import ContextStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,9 @@ def open_redis(settings: ClientSettings, *, fall_back: bool = False) -> Iterator
     not answer, with a loud warning.
 
     Raises:
-        StoreUnavailableError: the configured Redis does not answer, or refuses us; or none is
-            configured and BATON_EMBEDDED_REDIS is `never`.
+        StoreUnavailableError: the configured Redis does not answer; or none is configured and
+            BATON_EMBEDDED_REDIS is `never`.
+        AccessDeniedError: it refuses us.
         EmbeddedRedisError: the embedded server does not start.
         InvalidInputError: the configured URL is none, or the state folder cannot be used.
     """
@@ -106,34 +106,6 @@ def open_store() -> Iterator[ContextStore]:
 def configured_url(settings: ClientSettings) -> str | None:
     """BATON_REDIS_URL, or None."""
     return None if settings.redis_url is None else settings.redis_url.get_secret_value()
-
-
-def why_silent(url: str) -> str | None:
-    """Why no server answers at `url`; None if one does. Asks once.
-
-    Raises:
-        StoreUnavailableError: one answers and refuses us.
-        InvalidInputError: it is no URL of a Redis.
-    """
-    shown = redact_url(url)
-    try:
-        with redis.Redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-        ) as client:
-            client.ping()
-    except redis.BusyLoadingError:
-        return None
-    except (redis.AuthenticationError, redis.ResponseError) as error:
-        raise StoreUnavailableError(
-            f"Redis at {shown} refused us ({error}); check user and password in BATON_REDIS_URL"
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        return f"Redis at {shown} does not answer ({error})"
-    except ValueError as error:
-        raise InvalidInputError(
-            "BATON_REDIS_URL", "a redis://, rediss:// or unix:// URL", f"<{shown}>"
-        ) from error
-    return None
 
 
 def make_folders(state_dir: Path) -> None:

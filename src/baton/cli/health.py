@@ -12,11 +12,11 @@ import redis
 
 from baton import routes
 from baton.broker_url import choose_broker_url
-from baton.cli.connection import configured_url, why_silent
+from baton.cli.connection import configured_url
 from baton.cli.output import plain
 from baton.embedded import running_url, server_folder
-from baton.errors import EmbeddedRedisError, StoreUnavailableError
-from baton.redis_client import connect, redact_url
+from baton.errors import AccessDeniedError, EmbeddedRedisError
+from baton.redis_client import connect, redact_url, why_silent
 from baton.server_binary import find_server_binary
 from baton.swarm.pools import PoolBoard
 
@@ -66,7 +66,7 @@ def _store(settings: ClientSettings, url: str | None) -> dict[str, Any]:
 def _problem(url: str) -> str | None:
     try:
         return why_silent(url)
-    except StoreUnavailableError as error:
+    except AccessDeniedError as error:
         return str(error)
 
 
