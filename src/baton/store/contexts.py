@@ -114,16 +114,11 @@ class ContextStore:
             StoreUnavailableError: Redis did not answer; the write may or may not have happened,
                 and repeating it under one `operation_id` is safe.
         """
-        data = encode_text(content)
-        if len(data) > self._max_context_bytes:
-            raise ContextTooLargeError(
-                "content", f"at most {self._max_context_bytes} bytes", f"<{len(data)} bytes>"
-            )
         draft = Draft(
             keys=SessionKeys.of(session_id),
             session_id=session_id,
             agent_id=check_id(agent_id, "agent_id"),
-            data=data,
+            data=self._encoded(content),
             base="" if base_version is None else str(parse_version(base_version, "base_version")),
             explicit=None if version is None else parse_version(version),
             bump=bump,
@@ -278,6 +273,14 @@ class ContextStore:
             StoreUnavailableError, StoreRefusedError: the notes are kept for the next try.
         """
         self._notes.flush()
+
+    def _encoded(self, content: str) -> bytes:
+        data = encode_text(content)
+        if len(data) > self._max_context_bytes:
+            raise ContextTooLargeError(
+                "content", f"at most {self._max_context_bytes} bytes", f"<{len(data)} bytes>"
+            )
+        return data
 
     def close(self) -> None:
         """Send waiting notes, or drop them with a warning; the client stays open.
