@@ -62,7 +62,8 @@ class _BoundedRetry(Retry):
     def call_with_retry(
         self, do: Callable[[], T], fail: Callable[..., Any], *args: Any, **options: Any
     ) -> T:
-        give_up_at = time.monotonic() + self._patience_seconds
+        # A little less than the timeout: a socket's may fire a moment before it.
+        give_up_at = time.monotonic() + 0.9 * self._patience_seconds
 
         def fail_in_time(error: Exception, *count: int) -> None:
             fail(error, *count)
