@@ -137,23 +137,23 @@ def test_killed_worker_every_node_runs_again_and_is_committed_once(running, swar
     assert [node.attempt for node in handoff.nodes()] == [2] * 8
 
 
-def test_task_that_kills_its_worker_ends_as_lost_and_the_others_are_done(running, swarm):
-    """A poison task stops after its attempts; it takes nobody with it for good."""
-    handoff = hand_off(
-        swarm,
-        [("x", "suicide"), ("fine", "shout")],
-        limits=Limits(lease_seconds=0.5, max_attempts=2),
-    )
+def test_task_that_kills_its_worker_ends_as_lost_and_work_goes_on(running, swarm):
+    """A poison task stops after its attempts, with the reason; the next handoff is done."""
+    limits = Limits(lease_seconds=0.5, max_attempts=2)
+    poison = hand_off(swarm, [("x", "suicide")], limits=limits)
     agents = running.processes["agents"]
 
     def ended() -> bool:
         if agents.status != "running":
             running.revive("agents")
-        return handoff.outcome().ended
+        return poison.outcome().ended
 
     until(ended, deadline_seconds=90, what="the end of the handoff")
-    outcome = handoff.outcome()
-    assert (outcome.state, outcome.census["ok"], outcome.census["lost"]) == ("degraded", 1, 1)
+    assert (poison.outcome().state, poison.outcome().census["lost"]) == ("failed", 1)
+    assert (poison.nodes()[0].attempt, poison.nodes()[0].error_type) == (2, "LostError")
+    if agents.status != "running":
+        running.revive("agents")
+    assert hand_off(swarm, [("go on", "shout")]).wait(timeout_seconds=60).state == "done"
 
 
 def test_redis_restarted_in_the_middle_every_node_is_committed_once(running, swarm, tmp_path):
