@@ -1,14 +1,16 @@
-"""Semantic versions of a context: parsing, order and the next one. Pure."""
+"""Semantic versions of a context: parsing, order, the next one, and which of two wins. Pure."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from baton.errors import InvalidVersionError
+from baton.errors import InvalidInputError, InvalidVersionError
 
 Bump = Literal["major", "minor", "patch"]
+ConflictAction = Literal["accepted", "accepted_with_divergence", "rejected", "merge_required"]
 
 _PART_MAX: Final = 999_999_999
 _PART: Final = r"(0|[1-9][0-9]{0,8})"
@@ -71,6 +73,72 @@ def next_version(head: Version | None, explicit: Version | None, bump: Bump = "p
     if head is not None and explicit <= head:
         raise InvalidVersionError("version", f"a version above the head {head}", str(explicit))
     return explicit
+
+
+def resolve_version_conflict(
+    incoming_version: str,
+    incoming_hash: str,
+    incoming_timestamp: float,
+    current_version: str,
+    current_hash: str,
+    current_timestamp: float,
+) -> tuple[str | None, str | None, ConflictAction]:
+    """The protocol's last-write-wins rule: the version and hash that stand, and what to do.
+
+    | times | hashes | result |
+    |---|---|---|
+    | incoming is later | equal, or the major version differs | incoming, `accepted` |
+    | incoming is later | differ within one major version | incoming, `accepted_with_divergence` |
+    | incoming is earlier | any | current, `rejected` |
+    | equal, or unordered | equal | current, `accepted` |
+    | equal, or unordered | differ | `(None, None, "merge_required")` |
+
+    Times are seconds since any one instant, by any one clock. A NaN or infinite time is no time
+    and is unordered: it wins and loses against nothing, so a broken clock costs a merge, never a
+    write. The versions' order decides nothing: who commits the incoming one must number it above
+    the head (`next_version`).
+
+    Raises:
+        InvalidVersionError: a version is not `MAJOR.MINOR.PATCH`.
+        InvalidInputError: a hash is no text or empty, or a time is no int or float.
+    """
+    incoming = parse_version(incoming_version, "incoming_version")
+    current = parse_version(current_version, "current_version")
+    same = _hash(incoming_hash, "incoming_hash") == _hash(current_hash, "current_hash")
+    order = _compared(
+        _time(incoming_timestamp, "incoming_timestamp"),
+        _time(current_timestamp, "current_timestamp"),
+    )
+    if order > 0:
+        diverges = not same and incoming.major == current.major
+        action: ConflictAction = "accepted_with_divergence" if diverges else "accepted"
+        return incoming_version, incoming_hash, action
+    if order < 0:
+        return current_version, current_hash, "rejected"
+    if same:
+        return current_version, current_hash, "accepted"
+    return None, None, "merge_required"
+
+
+def _hash(value: object, field: str) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise InvalidInputError(field, "a content's hash such as 'sha256:…'", value)
+
+
+def _time(value: object, field: str) -> float | None:
+    """A time, or None for one that is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInputError(field, "seconds as a number", value)
+    # An int is finite, and may be past what `isfinite` takes.
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def _compared(one: float | None, other: float | None) -> int:
+    """-1, 0 or 1 as `one` is below, equal to or above `other`; 0 where one of them is None."""
+    if one is None or other is None:
+        return 0
+    return (one > other) - (one < other)
 
 
 def _check_bump(bump: object) -> None:

@@ -81,6 +81,18 @@ def test_text_merges_alike_from_either_side(base, ours, theirs):
     ]
 
 
+@unhurried
+@given(texts, texts, texts)
+def test_favoured_text_merges_leave_nothing_open(base, ours, theirs):
+    """As many regions are decided as would conflict; swapped sides and favour give the same."""
+    open_merge = merge_text(base, ours, theirs)
+    merge = merge_text(base, ours, theirs, favour="ours")
+    assert (len(open_merge.conflicts), merge.conflicts) == (merge.favoured, ())
+    assert merge_text(base, theirs, ours, favour="theirs") == merge
+    if not merge.favoured:
+        assert merge == open_merge
+
+
 @given(texts, texts, texts)
 def test_text_conflicts_name_exact_ranges(base, ours, theirs):
     """A conflict's ranges, in bytes and in lines, cut out just its content."""
@@ -150,6 +162,21 @@ def test_json_merges_alike_from_either_side(base, ours, theirs):
         one, other = (json.loads(text) for text in (forth.text, back.text))
         assert json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert len(forth.conflicts) == len(back.conflicts)
+
+
+@unhurried
+@given(values, values, values)
+def test_favoured_json_merges_leave_nothing_open(base, ours, theirs):
+    """The result is a document, the same from either side, and untouched where none conflicts."""
+    documents = [json.dumps(value) for value in (base, ours, theirs)]
+    merge = merge_json(*documents, favour="ours")
+    back = merge_json(documents[0], documents[2], documents[1], favour="theirs")
+    assert _shown(json.loads(merge.text)) == _shown(json.loads(back.text))
+    assert (merge.conflicts, merge.favoured) == ((), back.favoured)
+    open_merge = merge_json(*documents)
+    assert bool(merge.favoured) == bool(open_merge.conflicts)
+    if not merge.favoured:
+        assert merge == open_merge
 
 
 @unhurried

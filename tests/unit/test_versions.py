@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from baton.errors import InvalidVersionError
-from baton.versions import FIRST, Version, next_version, parse_version
+from baton.errors import InvalidInputError, InvalidVersionError
+from baton.versions import (
+    FIRST,
+    Version,
+    next_version,
+    parse_version,
+    resolve_version_conflict,
+)
 
+NAN, INFINITY = float("nan"), float("inf")
 END = 999_999_999
 
 
@@ -56,3 +63,53 @@ def test_next_version_only_goes_up():
     assert next_version(FIRST, Version(1, 1, 0)) == Version(1, 1, 0)
     with pytest.raises(InvalidVersionError, match=r"a version above the head 1\.0\.0"):
         next_version(FIRST, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("incoming", "at", "current_at", "expected"),
+    [
+        (("1.0.2", "new"), 2.0, 1.0, ("1.0.2", "new", "accepted_with_divergence")),
+        (("1.9.0", "new"), 2, 1.5, ("1.9.0", "new", "accepted_with_divergence")),
+        (("2.0.0", "new"), 2.0, 1.0, ("2.0.0", "new", "accepted")),
+        (("1.0.2", "old"), 2.0, 1.0, ("1.0.2", "old", "accepted")),
+        (("1.0.2", "new"), 1.0, 2.0, ("1.0.1", "old", "rejected")),
+        (("1.0.2", "old"), 1.0, 2.0, ("1.0.1", "old", "rejected")),
+        (("1.0.2", "old"), 1.0, 1.0, ("1.0.1", "old", "accepted")),
+        (("1.0.2", "new"), 1.0, 1.0, (None, None, "merge_required")),
+        (("1.0.2", "new"), 10**400, 1.0, ("1.0.2", "new", "accepted_with_divergence")),
+        (("1.0.2", "new"), -0.0, 0, (None, None, "merge_required")),
+    ],
+)
+def test_conflict_is_resolved_as_the_protocol_says(incoming, at, current_at, expected):
+    """The later write stands; equal times stand or fall by the content."""
+    assert resolve_version_conflict(*incoming, at, "1.0.1", "old", current_at) == expected
+
+
+@pytest.mark.parametrize("other", [1.0, NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize("broken", [NAN, INFINITY, -INFINITY])
+def test_a_broken_clock_neither_wins_nor_loses(broken, other):
+    """A time that is none asks for a merge, on whichever side; equal contents need none."""
+    for times in ((broken, other), (other, broken)):
+        asked = resolve_version_conflict("1.0.2", "new", times[0], "1.0.1", "old", times[1])
+        assert asked == (None, None, "merge_required")
+        same = resolve_version_conflict("1.0.2", "old", times[0], "1.0.1", "old", times[1])
+        assert same == ("1.0.1", "old", "accepted")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, "1.0"), (0, None), (3, "v1.0.0"), (1, ""), (1, None), (4, b"old"),
+        (2, "2"), (2, True), (2, None), (5, False), (5, 1j),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_conflict_refuses_malformed_arguments(place, value):
+    """By the argument's name."""
+    arguments = ["1.0.2", "new", 2.0, "1.0.1", "old", 1.0]
+    arguments[place] = value
+    side = "incoming" if place < 3 else "current"
+    name = f"{side}_{('version', 'hash', 'timestamp')[place % 3]}"
+    with pytest.raises(InvalidInputError) as caught:
+        resolve_version_conflict(*arguments)
+    assert caught.value.field == name

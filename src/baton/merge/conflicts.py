@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from baton.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from baton.merge.ranges import TextRange
 
 
 class Absent(Enum):
@@ -31,18 +36,18 @@ UNRESOLVED: Final[Literal[Unresolved.UNRESOLVED]] = Unresolved.UNRESOLVED
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Value: TypeAlias = "Json | Absent"
 
+Favour: TypeAlias = Literal["ours", "theirs"]
+"""The side that a merge takes where it would conflict, as with `git merge -X`."""
 
-@dataclass(frozen=True, slots=True)
-class TextRange:
-    """A half-open range of one text, from 0, in lines and in bytes of its UTF-8.
 
-    An empty range (start equals end) is the place before line `start_line`.
+def check_favour(favour: object) -> None:
+    """Refuse what names no side.
+
+    Raises:
+        InvalidInputError: it is not `"ours"`, `"theirs"` or None.
     """
-
-    start_line: int
-    end_line: int
-    start_byte: int
-    end_byte: int
+    if favour is not None and favour not in get_args(Favour):
+        raise InvalidInputError("favour", "'ours', 'theirs' or None", favour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,10 @@ class TextConflict:
     base_range: TextRange
     ours_range: TextRange
     theirs_range: TextRange
+
+    def as_dict(self) -> dict[str, Json]:
+        """Plain JSON: `kind` is `"text"`; all else is named as here, a range's parts too."""
+        return {"kind": "text", **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +83,12 @@ class JsonConflict:
     base: Value
     ours: Value
     theirs: Value
+
+    def as_dict(self) -> dict[str, Json]:
+        """Plain JSON: `kind` is `"json"`, then `pointer`, `base`, `ours`, `theirs`.
+
+        The member of a value that is `ABSENT` is left out: JSON's null is a value.
+        """
+        sides = {"base": self.base, "ours": self.ours, "theirs": self.theirs}
+        present = {name: value for name, value in sides.items() if value is not ABSENT}
+        return {"kind": "json", "pointer": self.pointer, **present}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from baton.errors import InvalidInputError
-from baton.merge.conflicts import ABSENT, UNRESOLVED, JsonConflict
+from baton.merge.conflicts import ABSENT, UNRESOLVED, JsonConflict, check_favour
 from baton.merge.diff import Effort, diff
 from baton.merge.regions import Origin, Region, changed_regions
 from baton.merge.resolvers import ListByKey, ResolverTable, pointer_of
@@ -22,7 +22,7 @@ from baton.merge.strict_json import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from baton.merge.conflicts import Json, Value
+    from baton.merge.conflicts import Favour, Json, Value
     from baton.merge.resolvers import Resolver
 
     Path = tuple[str, ...]
@@ -31,14 +31,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JsonMerge:
-    """The merged document's text, or None and the conflicts that stand in its way."""
+    """The merged document's text, or None and the conflicts that stand in its way.
+
+    `favoured` counts the places that would have been conflicts and went to the favoured side.
+    """
 
     text: str | None
     conflicts: tuple[JsonConflict, ...] = ()
+    favoured: int = 0
 
 
 def merge_json(
-    base: str, ours: str, theirs: str, resolvers: Mapping[str, Resolver] | None = None
+    base: str,
+    ours: str,
+    theirs: str,
+    resolvers: Mapping[str, Resolver] | None = None,
+    *,
+    favour: Favour | None = None,
 ) -> JsonMerge:
     """Combine what `ours` and `theirs` each changed in the JSON document `base`.
 
@@ -54,6 +63,9 @@ def merge_json(
         resolvers: JSON pointer pattern to resolver (`baton.merge.resolvers`); the token `*`
             matches any one token, and the first matching pattern wins. Asked where both sides
             changed a place, even alike: two equal steps of a counter are two steps.
+        favour: the side that each place in conflict is taken from, even where it deleted. In a
+            list it decides each stretch of elements that conflicts, not the list as one. Resolvers
+            are asked first.
 
     Returns:
         A text equal to that of a side where the merged value is that side's; otherwise one in
@@ -61,15 +73,17 @@ def merge_json(
 
     Raises:
         InvalidInputError: a text is not strict JSON or too deep or large (`parse_json` says
-            when), a pattern is no JSON pointer, or a resolver returned what is not JSON.
+            when), a pattern is no JSON pointer, a resolver returned what is not JSON, or
+            `favour` names no side.
     """
+    check_favour(favour)
     table = ResolverTable(resolvers or {})
     values = parse_json(base, "base"), parse_json(ours, "ours"), parse_json(theirs, "theirs")
     if theirs == base or (ours == theirs and not table):
         return JsonMerge(ours)
     if ours == base:
         return JsonMerge(theirs)
-    merging = _Merging(table)
+    merging = _Merging(table, favour)
     merged = merging.merge((), *values)
     if merging.conflicts:
         return JsonMerge(None, tuple(merging.conflicts))
@@ -77,23 +91,26 @@ def merge_json(
         raise InvalidInputError("resolver at ''", "a document", "<ABSENT>")
     for value, text in ((values[1], ours), (values[2], theirs)):
         if spelled_alike(merged, value):
-            return JsonMerge(text)
-    return JsonMerge(dump_like(merged, ours))
+            return JsonMerge(text, favoured=merging.favoured)
+    return JsonMerge(dump_like(merged, ours), favoured=merging.favoured)
 
 
 class _Merging:
     """One walk through three documents, which collects the conflicts on its way.
 
-    At a conflict the walk goes on with the value of `ours`, as a stand-in.
+    At a conflict the walk goes on with the value of the favoured side; of `ours`, as a stand-in,
+    where none is.
     """
 
-    def __init__(self, table: ResolverTable) -> None:
+    def __init__(self, table: ResolverTable, favour: Favour | None) -> None:
         self.conflicts: list[JsonConflict] = []
+        self.favoured = 0
+        self._favour = favour
         self._table = table
         self._effort = Effort()
 
     def merge(self, path: Path, base: Value, ours: Value, theirs: Value) -> Value:
-        """The merged value of the place `path`, or `ours` where it is in conflict."""
+        """The merged value of the place `path`, or a side's where it is in conflict."""
         if spelled_alike(base, theirs):
             return ours
         if spelled_alike(base, ours):
@@ -123,8 +140,11 @@ class _Merging:
         return ours if alike else self._conflict(path, base, ours, theirs)
 
     def _conflict(self, path: Path, base: Value, ours: Value, theirs: Value) -> Value:
-        self.conflicts.append(JsonConflict(pointer_of(path), base, ours, theirs))
-        return ours
+        if self._favour is None:
+            self.conflicts.append(JsonConflict(pointer_of(path), base, ours, theirs))
+            return ours
+        self.favoured += 1
+        return theirs if self._favour == "theirs" else ours
 
     def _resolved(
         self, path: Path, resolver: Resolver, base: Value, ours: Value, theirs: Value
@@ -168,7 +188,7 @@ class _Merging:
         old, mine, others = ([canonical(item) for item in side] for side in (base, ours, theirs))
         by_ours, by_theirs = diff(old, mine, self._effort), diff(old, others, self._effort)
         regions = changed_regions(mine, others, by_ours, by_theirs)
-        if any(region.origin is Origin.CONFLICT and not region.keeps_size for region in regions):
+        if self._favour is None and any(map(_is_indivisible, regions)):
             return self._conflict(path, base, ours, theirs)
         merged: list[Json] = []
         copied = 0
@@ -183,6 +203,9 @@ class _Merging:
     ) -> list[Json]:
         if region.origin is Origin.THEIRS:
             return theirs[region.theirs]
+        if _is_indivisible(region):
+            self.favoured += 1
+            return theirs[region.theirs] if self._favour == "theirs" else ours[region.ours]
         # Equal changes are one, but a resolver below (a counter) may see two steps in them.
         one_by_one = region.origin is Origin.CONFLICT or (
             region.origin is Origin.BOTH and region.keeps_size and bool(self._table)
@@ -196,6 +219,11 @@ class _Merging:
             for place, was, other in elements
         )
         return [value for value in values if value is not ABSENT]
+
+
+def _is_indivisible(region: Region) -> bool:
+    """Whether a list's region is in conflict and leaves open which elements are the same."""
+    return region.origin is Origin.CONFLICT and not region.keeps_size
 
 
 def _keyed(value: Value, key: str) -> Members | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from baton.errors import ContextTooLargeError, InvalidInputError, InvalidTextError
@@ -38,12 +39,7 @@ def parse_json(text: str, field: str) -> Json:
         limit = f"at most {MAX_CHARACTERS} characters of JSON"
         raise ContextTooLargeError(field, limit, f"<{len(text)}>")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object_of_distinct_keys,
-            parse_float=_finite,
-            parse_constant=_refused,
-        )
+        value = STRICT_DECODER.decode(text)
     except ValueError as error:
         raise InvalidInputError(field, "a JSON document", f"<{error}>") from None
     except RecursionError:
@@ -145,8 +141,7 @@ def _check_encodable(text: str, field: str) -> None:
 def _object_of_distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"key {repeated[:80]!r} appears twice in one object")
     return members
 
@@ -160,3 +155,9 @@ def _finite(literal: str) -> float:
 
 def _refused(literal: str) -> float:
     raise ValueError(f"{literal} is not JSON")
+
+
+# Raises ValueError for what its hooks refuse and what is not JSON, RecursionError for depth.
+STRICT_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object_of_distinct_keys, parse_float=_finite, parse_constant=_refused
+)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from baton.merge.conflicts import TextConflict, TextRange
+from baton.merge.conflicts import TextConflict, check_favour
 from baton.merge.diff import Effort
 from baton.merge.lines import diff_lines
+from baton.merge.ranges import ranges_of
 from baton.merge.regions import Origin, Region, changed_regions
+
+if TYPE_CHECKING:
+    from baton.merge.conflicts import Favour
 
 
 @dataclass(frozen=True, slots=True)
 class TextMerge:
-    """The merged text, or None and the conflicts, in order, that stand in its way."""
+    """The merged text, or None and the conflicts, in order, that stand in its way.
+
+    `favoured` counts the regions that would have been conflicts and went to the favoured side.
+    """
 
     text: str | None
     conflicts: tuple[TextConflict, ...] = ()
+    favoured: int = 0
 
 
-def merge_text(base: str, ours: str, theirs: str) -> TextMerge:
+def merge_text(base: str, ours: str, theirs: str, *, favour: Favour | None = None) -> TextMerge:
     r"""Combine what `ours` and `theirs` each changed in `base`.
 
     A line ends behind `\n` and nowhere else (`\r`, form feeds and U+2028 are part of a line); a
@@ -27,9 +36,16 @@ def merge_text(base: str, ours: str, theirs: str) -> TextMerge:
     order of the sides decides nothing but the names in the conflicts: by Baton's convention
     `ours` is the head, committed already, and `theirs` the write that came later.
 
-    Never raises; takes time linear in the size plus a fixed amount of work for the changes, past
-    which changes may conflict in larger pieces.
+    With `favour`, what conflicts becomes that side's and all else is merged as ever: nothing is
+    left open, and the other side's lines there are lost.
+
+    Takes time linear in the size plus a fixed amount of work for the changes, past which changes
+    may conflict in larger pieces.
+
+    Raises:
+        InvalidInputError: `favour` names no side. No text is ever refused.
     """
+    check_favour(favour)
     if theirs in (ours, base):
         return TextMerge(ours)
     if ours == base:
@@ -37,9 +53,10 @@ def merge_text(base: str, ours: str, theirs: str) -> TextMerge:
     by_ours, by_theirs = diff_lines(base, ours, Effort()), diff_lines(base, theirs, Effort())
     regions = changed_regions(ours, theirs, by_ours, by_theirs)
     clashes = [region for region in regions if region.origin is Origin.CONFLICT]
-    if clashes:
+    if clashes and favour is None:
         return TextMerge(None, _conflicts(base, ours, theirs, clashes))
-    return TextMerge(_merged(base, ours, theirs, regions))
+    taken = {Origin.THEIRS, Origin.CONFLICT} if favour == "theirs" else {Origin.THEIRS}
+    return TextMerge(_merged(base, ours, theirs, regions, taken), favoured=len(clashes))
 
 
 def merge_appends(base: str, head: str, incoming: str) -> str | None:
@@ -71,13 +88,16 @@ def _line_end(text: str) -> str:
     return "\r\n" if first > 0 and text[first - 1] == "\r" else "\n"
 
 
-def _merged(base: str, ours: str, theirs: str, regions: list[Region]) -> str:
+def _merged(
+    base: str, ours: str, theirs: str, regions: list[Region], from_theirs: set[Origin]
+) -> str:
+    """Regions of an origin in `from_theirs` come from there, the others from `ours`."""
     pieces = []
     copied = 0
     for region in regions:
         pieces.append(base[copied : region.base.start])
-        from_theirs = region.origin is Origin.THEIRS
-        pieces.append(theirs[region.theirs] if from_theirs else ours[region.ours])
+        taken = region.origin in from_theirs
+        pieces.append(theirs[region.theirs] if taken else ours[region.ours])
         copied = region.base.stop
     pieces.append(base[copied:])
     return "".join(pieces)
@@ -86,32 +106,11 @@ def _merged(base: str, ours: str, theirs: str, regions: list[Region]) -> str:
 def _conflicts(
     base: str, ours: str, theirs: str, clashes: list[Region]
 ) -> tuple[TextConflict, ...]:
-    base_ranges = _ranges(base, [clash.base for clash in clashes])
-    ours_ranges = _ranges(ours, [clash.ours for clash in clashes])
-    theirs_ranges = _ranges(theirs, [clash.theirs for clash in clashes])
+    base_ranges = ranges_of(base, [clash.base for clash in clashes])
+    ours_ranges = ranges_of(ours, [clash.ours for clash in clashes])
+    theirs_ranges = ranges_of(theirs, [clash.theirs for clash in clashes])
     ranges = zip(base_ranges, ours_ranges, theirs_ranges, strict=True)
     return tuple(
         TextConflict(base[clash.base], ours[clash.ours], theirs[clash.theirs], *places)
         for clash, places in zip(clashes, ranges, strict=True)
     )
-
-
-def _ranges(text: str, pieces: list[slice]) -> list[TextRange]:
-    """Lines and bytes of each piece, a range of characters; pieces ascend."""
-    ranges = []
-    done = start_line = start_byte = 0
-    for piece in pieces:
-        start_line += text.count("\n", done, piece.start)
-        start_byte += _size_bytes(text[done : piece.start])
-        content = text[piece]
-        unfinished = bool(content) and not content.endswith("\n")
-        end_line = start_line + content.count("\n") + unfinished
-        end_byte = start_byte + _size_bytes(content)
-        ranges.append(TextRange(start_line, end_line, start_byte, end_byte))
-        done, start_line, start_byte = piece.stop, end_line, end_byte
-    return ranges
-
-
-def _size_bytes(text: str) -> int:
-    # A lone surrogate is refused where contexts are stored; here it only must not raise.
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -114,6 +114,24 @@ def test_merges_are_those_of_git(git, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("favour", ["ours", "theirs"])
+@pytest.mark.parametrize("kind", VOCABULARIES)
+def test_favoured_merges_are_those_of_git(git, kind, favour):
+    """300 short triples of each kind: git's text of `merge-file --ours` and `--theirs`."""
+    rng = random.Random(f"favoured {kind}")
+    differing, decided = [], 0
+    for _ in range(300):
+        texts = triple(rng, VOCABULARIES[kind], rng.choice([5, 20, 60]), rng.choice([1, 3, 6]))
+        merge = merge_text(*texts, favour=favour)
+        decided += merge.favoured
+        if (merge.conflicts, merge.text) != ((), git(*texts, f"--{favour}")[1]):
+            differing.append(texts)
+    assert decided > 50
+    # As above: where lines repeat, git may align otherwise and then take other lines.
+    assert len(differing) <= (0 if kind == "distinct" else 3), differing
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VOCABULARIES)
 def test_long_merges_are_those_of_git_but_for_its_shortcuts(git, kind):
     """Long triples: only alignments through much repeated lines, which git abridges, differ."""

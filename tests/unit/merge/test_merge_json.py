@@ -62,6 +62,57 @@ def test_conflicts_name_pointer_and_three_values():
     assert conflicts(1, 2, 3) == [JsonConflict("", 1, 2, 3)]
 
 
+@pytest.mark.parametrize(
+    ("favour", "expected"),
+    [
+        ("ours", {"a/b": 2, "~": {"x": [1, 2]}, "t": "1", "o": 0, "n": 0}),
+        ("theirs", {"a/b": 3, "~": {"x": {}, "": 3}, "t": [1], "o": 0, "n": 0}),
+    ],
+)
+def test_favour_decides_each_conflict_and_nothing_else(favour, expected):
+    """Each place in conflict is the favoured side's, its deletions too; additions of both stay."""
+    base = {"a/b": 1, "~": {"x": [1], "": 2}, "t": 1}
+    ours = {"a/b": 2, "~": {"x": [1, 2]}, "t": "1", "o": 0}
+    theirs = {"a/b": 3, "~": {"x": {}, "": 3}, "t": [1], "n": 0}
+    merge = merge_json(*map(json.dumps, (base, ours, theirs)), favour=favour)
+    assert (json.loads(merge.text), merge.conflicts, merge.favoured) == (expected, (), 4)
+
+
+@pytest.mark.parametrize(("favour", "middle"), [("ours", ["o", "p"]), ("theirs", ["t"])])
+def test_favour_decides_the_stretch_of_a_list_that_conflicts(favour, middle):
+    """Insertions at one place are the favoured side's; what either changed elsewhere stays."""
+    base = [1, {"x": 1, "y": 1}, 3, 4, 5]
+    ours = [0, 1, {"x": 2, "y": 1}, 3, "o", "p", 4, 5]
+    theirs = [1, {"x": 1, "y": 2}, 3, "t", 4]
+    merge = merge_json(*map(json.dumps, (base, ours, theirs)), favour=favour)
+    assert json.loads(merge.text) == [0, 1, {"x": 2, "y": 2}, 3, *middle, 4]
+    assert merge.favoured == 1
+
+
+def test_favour_comes_after_resolvers():
+    """A resolver is asked first; what it leaves open goes to the favoured side."""
+    rules = {"/n": counter, "/s": counter}
+    sides = ({"n": 1, "s": "a"}, {"n": 2, "s": "b"}, {"n": 3, "s": "c"})
+    merge = merge_json(*map(json.dumps, sides), rules, favour="theirs")
+    assert (json.loads(merge.text), merge.favoured) == ({"n": 4, "s": "c"}, 1)
+
+
+def test_favour_that_names_no_side_is_refused_for_documents():
+    """Even where nothing conflicts."""
+    with pytest.raises(InvalidInputError, match=r"^favour: expected 'ours', 'theirs' or None"):
+        merge_json("1", "1", "1", favour="")
+
+
+def test_json_conflict_as_plain_json():
+    """An absent value has no member; null is a value."""
+    shown = [conflict.as_dict() for conflict in conflicts({"a": None}, {"a": 1, "b": 1}, {"b": 2})]
+    assert shown == [
+        {"kind": "json", "pointer": "/a", "base": None, "ours": 1},
+        {"kind": "json", "pointer": "/b", "ours": 1, "theirs": 2},
+    ]
+    assert json.loads(json.dumps(shown)) == shown
+
+
 def test_numbers_keep_their_type_and_size():
     """`1`, `1.0` and `true` are three values, -0.0 is not 0.0, big integers are exact."""
     big = 12345678901234567890123456789

@@ -1,12 +1,15 @@
 """Text merges: verdicts, exact line ends, conflicts as objects, appends, bounded work."""
 
+import json
 import random
 
 import pytest
 
+from baton.errors import InvalidInputError
 from baton.merge import lines as lines_module
-from baton.merge.conflicts import TextConflict, TextRange
+from baton.merge.conflicts import TextConflict
 from baton.merge.diff import Effort, diff
+from baton.merge.ranges import TextRange
 from baton.merge.text import TextMerge, merge_appends, merge_text
 
 
@@ -152,6 +155,38 @@ def test_long_texts_merge_around_large_moves():
     theirs = [*base[:20_000], *base[30_000:35_000], "edit\n", *base[35_001:]]
     merged = [*ours[:29_000], *base[30_000:35_000], "edit\n", *base[35_001:]]
     assert merge_text("".join(base), "".join(ours), "".join(theirs)).text == "".join(merged)
+
+
+@pytest.mark.parametrize(
+    ("favour", "merged"), [("ours", "A\nb\nC1\nd\nE2\n"), ("theirs", "A\nb\nC2\nd\nE2\n")]
+)
+def test_favour_decides_conflicts_and_nothing_else(favour, merged):
+    """The region in conflict is the favoured side's; changes of either side elsewhere stay."""
+    texts = ("a\nb\nc\nd\ne\n", "A\nb\nC1\nd\ne\n", "a\nb\nC2\nd\nE2\n")
+    assert merge_text(*texts, favour=favour) == TextMerge(merged, favoured=1)
+    assert merge_text(*texts[:2], texts[0], favour=favour) == TextMerge(texts[1])
+
+
+def test_favour_that_names_no_side_is_refused():
+    """Even where nothing conflicts: a slip must not show only at the first conflict."""
+    with pytest.raises(InvalidInputError, match=r"^favour: expected 'ours', 'theirs' or None"):
+        merge_text("a", "a", "a", favour="mine")
+
+
+def test_text_conflict_as_plain_json():
+    """Kind, the three contents and their ranges, all of it JSON."""
+    (conflict,) = merge_text("a\né\n", "a\nB\n", "a\n").conflicts
+    shown = conflict.as_dict()
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown == {
+        "kind": "text",
+        "base": "é\n",
+        "ours": "B\n",
+        "theirs": "",
+        "base_range": {"start_line": 1, "end_line": 2, "start_byte": 2, "end_byte": 5},
+        "ours_range": {"start_line": 1, "end_line": 2, "start_byte": 2, "end_byte": 4},
+        "theirs_range": {"start_line": 1, "end_line": 1, "start_byte": 2, "end_byte": 2},
+    }
 
 
 def test_hopeless_texts_become_one_conflict():
