@@ -76,8 +76,19 @@ def test_cut_points_of_text_are_whole(text, average_bytes):
     starts = [0, *ends][: len(ends)]
     assert ends[-1:] == ([len(data)] if data else [])
     for start, end in zip(starts, ends, strict=True):
-        assert 0 < end - start <= min(CHUNK_LIMIT_BYTES, 4 * average_bytes + 3)
+        assert 0 < end - start <= min(CHUNK_LIMIT_BYTES, 4 * average_bytes)
         assert data[start:end].decode()
+
+
+@unhurried
+@given(texts, texts, averages, st.sampled_from([0, 7]))
+def test_an_appendix_leaves_the_cuts_before_the_last_chunk(text, appendix, average_bytes, seed):
+    """The cuts of a whole are the kept ones, then those of the last chunk with the appendix."""
+    data, whole = text.encode(), (text + appendix).encode()
+    kept = cut_points(data, average_bytes, seed)[:-1]
+    start = kept[-1] if kept else 0
+    behind = [start + end for end in cut_points(whole[start:], average_bytes, seed)]
+    assert cut_points(whole, average_bytes, seed) == kept + behind
 
 
 @unhurried

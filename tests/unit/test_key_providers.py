@@ -21,13 +21,16 @@ from baton.errors import (
     KeyUnavailableError,
     PermanentError,
     SealBrokenError,
+    SettingsError,
     TransientError,
     UnsupportedFormatError,
 )
+from baton.key_providers.configured import configured_provider
 from baton.key_providers.environment import EnvKeyProvider
 from baton.key_providers.file import FileKeyProvider
 from baton.key_providers.keyset import key_id_of
 from baton.key_providers.provider import KeyProvider, WrappedKey
+from baton.settings import ClientSettings, load_settings
 from key_material import assert_hides, assert_not_in, assert_unreachable
 
 ONE, TWO = bytes(range(32)), bytes(range(100, 132))
@@ -410,3 +413,45 @@ def test_readers_keep_working_while_keys_rotate(tmp_path):
     newest = (tmp_path / "keys").read_text().splitlines()[0]
     only = FileKeyProvider(key_file(tmp_path, newest))
     assert only.unwrap(stored[0], context=CONTEXT) == TWO
+
+
+# --- what the settings ask for -------------------------------------------------------------
+
+
+def test_key_ids_are_told_current_first(provider):
+    """To see which keys are there, without a key."""
+    assert provider.key_ids() == ["one", "two"]
+
+
+def test_configured_provider_is_of_the_file_or_of_the_value(tmp_path):
+    """Neither is no provider; the file need not be there yet."""
+    assert configured_provider(None, None) is None
+    assert configured_provider(tmp_path / "later", None).path == tmp_path / "later"
+    assert configured_provider(None, f"one:{ONE.hex()}").key_ids() == ["one"]
+
+
+def test_configured_provider_refuses_two_sources(tmp_path):
+    """Which of them wraps must not hang on our choice."""
+    with pytest.raises(SettingsError, match=r"^BATON_KEY_FILE: expected no BATON_MASTER_KEYS"):
+        configured_provider(tmp_path / "keys", f"one:{ONE.hex()}")
+
+
+def test_configured_provider_names_the_variable_and_shows_no_key():
+    """Which entry is wrong, not what stood there."""
+    with pytest.raises(
+        SettingsError, match=r"^BATON_MASTER_KEYS: master key 2: .*<hidden>"
+    ) as caught:
+        configured_provider(None, f"one:{ONE.hex()},two:{TWO.hex()[:-1]}")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert_not_in(shown, ONE, TWO, TWO[:31])
+
+
+def test_key_settings_are_read_from_the_environment(monkeypatch, tmp_path):
+    """A path from the home folder on, and a secret that does not print."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BATON_KEY_FILE", "~/keys")
+    monkeypatch.setenv("BATON_MASTER_KEYS", ONE.hex())
+    settings = load_settings(ClientSettings)
+    assert settings.key_file == tmp_path / "keys"
+    assert settings.master_keys.get_secret_value() == ONE.hex()
+    assert_not_in(repr(settings), ONE)

@@ -5,7 +5,7 @@ Layout, big-endian:
 ```
  0   1  format, now 1
  1  32  BLAKE2b-256 of all other bytes (the format byte, then everything from offset 33)
-33   1  codec: 0 none, 1 gzip, 2 zstd
+33   1  codec: 0 none, 1 gzip, 2 zstd, 3 brotli
 34   8  plain size in bytes
 42      payload
 ```
@@ -30,7 +30,7 @@ _FORMAT: Final = b"\x01"
 _DIGEST_BYTES: Final = 32
 _BODY_AT: Final = 1 + _DIGEST_BYTES
 _HEADER: Final = struct.Struct(">BQ")
-_NUMBERS: Final[dict[Codec, int]] = {"none": 0, "gzip": 1, "zstd": 2}
+_NUMBERS: Final[dict[Codec, int]] = {"none": 0, "gzip": 1, "zstd": 2, "brotli": 3}
 _NAMES: Final = {number: codec for codec, number in _NUMBERS.items()}
 
 
@@ -64,7 +64,7 @@ def unpack_blob(stored: bytes, *, limit_bytes: int) -> bytes:
         raise ContextCorruptError("blob: cut short")
     number, size_bytes = _HEADER.unpack_from(body)
     if number not in _NAMES:
-        raise _unsupported("blob compression", number, "0 to 2")
+        raise _unsupported("blob compression", number, "0 to 3")
     if size_bytes > limit_bytes:
         raise ContextTooLargeError("blob", f"at most {limit_bytes} bytes", size_bytes)
     return decompress(bytes(body[_HEADER.size :]), _NAMES[number], size_bytes)

@@ -18,10 +18,12 @@ _CHARACTER_LIMIT_BYTES: Final = 4
 
 # The cut points' definition, with FastCDC's 2020 gear table. Contents cut otherwise still read
 # well, but share no chunks with those stored before: change none of these lightly.
-_SEED: Final = 0
 _NORMALIZATION: Final = 1
 _MIN_DIVISOR: Final = 4
 _MAX_FACTOR: Final = 4
+
+# The extension doubles it within 64 bits.
+_SEED_LIMIT: Final = 1 << 63
 
 
 def average_chunk_bytes(size_bytes: int, previous: int | None = None) -> int:
@@ -39,28 +41,43 @@ def average_chunk_bytes(size_bytes: int, previous: int | None = None) -> int:
     return min(max(power, _CLASSES_BYTES[0]), _CLASSES_BYTES[-1])
 
 
-def cut_points(data: bytes, average_bytes: int) -> list[int]:
+def cut_points(data: bytes, average_bytes: int, seed: int = 0) -> list[int]:
     """The ascending end offsets of the chunks of `data`; the last is its length.
 
     Empty data has none. No chunk is empty or above `CHUNK_LIMIT_BYTES`, and where `data` is
-    UTF-8 none splits a character. Equal arguments give equal cuts on every platform.
+    UTF-8 none splits a character. Equal arguments give equal cuts on every platform; another
+    `seed` gives others.
+
+    A cut follows from what stands between the one before and itself, and from the beginning of
+    the next character. So the cuts before the last chunk hold whatever is appended to a text, and
+    those behind them are the cuts of the last chunk with the appendix.
 
     Raises:
-        InvalidInputError: `average_bytes` is not from 256 bytes to 256 KiB.
+        InvalidInputError: `average_bytes` is not from 256 bytes to 256 KiB, or `seed` not from 0
+            to 2**63 - 1; the error does not show it.
     """
     if not _SMALLEST_AVERAGE_BYTES <= average_bytes <= _CLASSES_BYTES[-1]:
         raise InvalidInputError("average_bytes", "256 to 262144", average_bytes)
+    if not 0 <= seed < _SEED_LIMIT:
+        raise InvalidInputError("seed", "0 to 2**63 - 1", "<hidden>")
     cutter = FastCDC(
         average_bytes,
         min_size=average_bytes // _MIN_DIVISOR,
-        # Room for the bytes that a chunk gains when the cut before it moves back.
-        max_size=min(average_bytes * _MAX_FACTOR, CHUNK_LIMIT_BYTES - _CHARACTER_LIMIT_BYTES),
+        max_size=average_bytes * _MAX_FACTOR,
         normalized_chunking=_NORMALIZATION,
-        seed=_SEED,
+        seed=seed,
     )
-    return [
-        character_start(data, chunk.offset + chunk.length) for chunk in cutter.cut_buf(data)
-    ]  # fmt: skip
+    view = memoryview(data)
+    ends: list[int] = []
+    start = 0
+    while start < len(data):
+        for chunk in cutter.cut_buf(view[start:]):
+            cut = start + chunk.offset + chunk.length
+            ends.append(character_start(data, cut))
+            if ends[-1] != cut:
+                break  # the next chunk begins here, so its cut counts from here
+        start = ends[-1]
+    return ends
 
 
 def character_start(data: bytes, offset: int) -> int:

@@ -1,8 +1,8 @@
 """What one session stores, sealed under its data key, and the keyed digests that may be seen.
 
 A session has one random data key of 32 bytes. It is used through subkeys of one purpose each
-(`derive_key`): two that encrypt, three that name. In Redis it exists only wrapped by a master
-key (`baton.key_providers`), bound to the session by `wrap_context`.
+(`derive_key`): two that encrypt, three that name, one that cuts. In Redis it exists only wrapped
+by a master key (`baton.key_providers`), bound to the session by `wrap_context`.
 
 What is sealed is a value of `baton.content.encryption`; its associated data are these fields:
 
@@ -37,6 +37,7 @@ _MANIFEST: Final = "baton sealing 1: manifest"
 _CHUNK_IDENTITY: Final = "baton sealing 1: chunk identity"
 _CONTENT_MAC: Final = "baton sealing 1: content mac"
 _ETAG_MAC: Final = "baton sealing 1: etag mac"
+_CUTS: Final = "baton sealing 1: cut points"
 _DATA_KEY: Final = "baton sealing 1: data key"
 
 _MAC_BYTES: Final = 32
@@ -53,6 +54,23 @@ class ChunkPlace(NamedTuple):
     identity: str
     codec: str
     size_bytes: int
+
+
+class SessionSeal(NamedTuple):
+    """A sealed session's sealer and its id: what sealing and opening its chunks takes."""
+
+    sealer: Sealer
+    session_id: str
+
+    def seal_chunk(self, packed: bytes, *, identity: str, codec: str, size_bytes: int) -> bytes:
+        """See `Sealer.seal_chunk`; the rest is of `ChunkPlace`."""
+        place = ChunkPlace(self.session_id, identity, codec, size_bytes)
+        return self.sealer.seal_chunk(packed, place=place)
+
+    def open_chunk(self, sealed: bytes, *, identity: str, codec: str, size_bytes: int) -> bytes:
+        """See `Sealer.open_chunk`; the rest is of `ChunkPlace`."""
+        place = ChunkPlace(self.session_id, identity, codec, size_bytes)
+        return self.sealer.open_chunk(sealed, place=place)
 
 
 def new_data_key() -> bytes:
@@ -74,14 +92,18 @@ class Sealer:
     """Seals and opens one session's chunks and manifests, and computes their keyed digests.
 
     Shared by threads and across forks. Holds no key as bytes: none can be shown, pickled or
-    copied out of it.
+    copied out of it. `cut_seed` is for `baton.content.chunking.cut_points`: without the key, a
+    text's cuts cannot be foretold. Keep it as secret as the sizes of the chunks, no more: who
+    sees many of these and knows the text may work it out.
 
     Raises:
         InvalidInputError: `data_key` is not 32 bytes; the error does not show it.
         InvalidIdError: `data_key_id` is not an id.
     """
 
-    __slots__ = ("_chunk", "_chunk_identity", "_content", "_etag", "_manifest", "data_key_id")
+    __slots__ = (
+        "_chunk", "_chunk_identity", "_content", "_etag", "_manifest", "cut_seed", "data_key_id",
+    )  # fmt: skip
 
     def __init__(self, data_key: bytes, data_key_id: str) -> None:
         check_key(data_key, "data_key")
@@ -93,6 +115,7 @@ class Sealer:
         self._chunk_identity = _keyed(derive_key(data_key, _CHUNK_IDENTITY))
         self._content = _keyed(derive_key(data_key, _CONTENT_MAC))
         self._etag = _keyed(derive_key(data_key, _ETAG_MAC))
+        self.cut_seed = int.from_bytes(derive_key(data_key, _CUTS)[:8], "big") >> 1
 
     def __repr__(self) -> str:
         return f"Sealer({self.data_key_id!r})"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from baton.content.chunking import CHUNK_LIMIT_BYTES, character_start
 from baton.content.compression import compress, decompress
@@ -18,12 +17,15 @@ from baton.content.text import decode_text, encode_text
 from baton.content.tokens import BYTES_PER_TOKEN, estimate_tokens
 from baton.errors import ContextCorruptError, ContextTooLargeError, InvalidInputError
 
+OVERLAP_TOKENS: Final = 500
+OVERLAP_BYTES: Final = OVERLAP_TOKENS * BYTES_PER_TOKEN
+
 _LIMIT_BYTES: Final = 256 * 1_048_576
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A chunk dict whose fields have the right types."""
+class WireChunk(NamedTuple):
+    """A chunk dict whose fields have the right types; `content` is Base64."""
 
     chunk_id: int
     offset_bytes: int
@@ -32,11 +34,12 @@ class _Record:
 
     @property
     def end_bytes(self) -> int:
+        """Where its range ends."""
         return self.offset_bytes + self.size_bytes
 
 
 def chunk_context(
-    context: str, chunk_size_mb: int = 1, overlap_tokens: int = 500
+    context: str, chunk_size_mb: int = 1, overlap_tokens: int = OVERLAP_TOKENS
 ) -> list[dict[str, Any]]:
     """Cut `context` into the protocol's chunk dicts, for a reader that takes one at a time.
 
@@ -62,8 +65,48 @@ def chunk_context(
         raise InvalidInputError(
             "overlap_tokens", f"at most {most}, half of a chunk", overlap_tokens
         )
-    ranges = list(enumerate(_ranges(data, limit_bytes, overlap_bytes)))
+    ranges = list(enumerate(chunk_ranges(data, limit_bytes, overlap_bytes)))
     return map_parallel(partial(_as_dict, memoryview(data)), ranges, size_bytes=len(data))
+
+
+def chunk_ranges(data: bytes, limit_bytes: int, overlap_bytes: int) -> list[tuple[int, int]]:
+    """The `(start, end)` of each chunk of `data`, at most `limit_bytes` long, overlap included.
+
+    Each begins `overlap_bytes` before the end of the one before, or up to 3 fewer, and none
+    splits a character. Empty data is one empty range.
+    """
+    start, end = 0, _end(data, limit_bytes)
+    ranges = [(start, end)]
+    while end < len(data):
+        # Forward to a whole character: the overlap is at most what was asked for.
+        start = _next_character(data, end - overlap_bytes)
+        end = _end(data, start + limit_bytes)
+        ranges.append((start, end))
+    return ranges
+
+
+def cut_chunks(
+    pieces: Iterable[bytes],
+    *,
+    limit_bytes: int = CHUNK_LIMIT_BYTES,
+    overlap_bytes: int = OVERLAP_BYTES,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield `(offset_bytes, plain bytes)` of each chunk that `chunk_context` makes of a text.
+
+    `pieces` are the text's UTF-8, cut anywhere. Holds two chunks, whatever the text's size.
+    """
+    held, offset = bytearray(), 0
+    for piece in pieces:
+        view = memoryview(piece)
+        for begin in range(0, len(view), limit_bytes):
+            held += view[begin : begin + limit_bytes]
+            while len(held) > limit_bytes:
+                data = bytes(held)
+                (_, end), (start, _) = chunk_ranges(data, limit_bytes, overlap_bytes)[:2]
+                yield offset, data[:end]
+                del held[:start]
+                offset += start
+    yield offset, bytes(held)
 
 
 def assemble_context(
@@ -81,32 +124,64 @@ def assemble_context(
     Raises:
         InvalidInputError: a field is missing or of the wrong type; names its path, such as
             `chunks[3].offset_bytes`. Or `content_hash` names an unknown algorithm.
-        ContextTooLargeError: the content would exceed `limit_bytes`; nothing was decompressed.
+        ContextTooLargeError: the content would exceed `limit_bytes`, or its chunks declare more
+            than twice the content and 1 MiB; nothing was decompressed.
         ContextCorruptError: a chunk is missing, repeated or out of order, its bytes are not what
             it declares, an overlap or the content's hash differs.
     """
     if isinstance(chunks, str | bytes) or not isinstance(chunks, Sequence):
         raise InvalidInputError("chunks", "a list of chunks", f"<{type(chunks).__name__}>")
     records = [_read(chunk, f"chunks[{index}]") for index, chunk in enumerate(chunks)]
-    _check_order(records)
-    _check_limit(records, limit_bytes)
-    data = bytearray()
-    for record in records:
-        _append(data, record)
+    if not records:
+        raise ContextCorruptError("chunks: none; an empty context has one")
+    check_chunks(records, limit_bytes=limit_bytes)
+    data = b"".join(open_chunks(records, codec="gzip"))
     if content_hash is not None:
         _check_hash(data, content_hash)
     return decode_text(data)
 
 
-def _ranges(data: bytes, limit_bytes: int, overlap_bytes: int) -> list[tuple[int, int]]:
-    start, end = 0, _end(data, limit_bytes)
-    ranges = [(start, end)]
-    while end < len(data):
-        # Forward to a whole character: the overlap is at most what was asked for.
-        start = _next_character(data, end - overlap_bytes)
-        end = _end(data, start + limit_bytes)
-        ranges.append((start, end))
-    return ranges
+def check_chunks(chunks: Sequence[WireChunk], *, limit_bytes: int, path: str = "chunks") -> None:
+    """Hold what chunks declare to each other and to a limit; `path` names them in errors.
+
+    Raises:
+        ContextCorruptError: ids do not count up from 0, or a range does not begin within the one
+            before, or right behind it, and end after it.
+        ContextTooLargeError: the content would exceed `limit_bytes`, or the chunks declare more
+            than twice the content and 1 MiB: few bytes would decompress to many.
+    """
+    for index, chunk in enumerate(chunks):
+        if chunk.chunk_id != index:
+            raise ContextCorruptError(
+                f"{path}[{index}].chunk_id: expected {index}, got {chunk.chunk_id}"
+            )
+    for before, chunk in pairwise((WireChunk(-1, -1, 1, ""), *chunks)):
+        _check_range(before, chunk, f"{path}[{chunk.chunk_id}]")
+    if chunks:
+        _check_limit(chunks, limit_bytes, path)
+
+
+def open_chunks(
+    chunks: Iterable[WireChunk], *, codec: str | None, path: str = "chunks"
+) -> Iterator[bytes]:
+    """Yield what each chunk adds, in order; every overlap is compared byte by byte.
+
+    Takes chunks that `check_chunks` has passed, and decompresses each within its declared size.
+    Without a `codec` it is gzip or nothing: no UTF-8 has gzip's first two bytes anywhere.
+
+    Raises:
+        ContextCorruptError: a content is not Base64 of its bytes, or an overlap differs.
+        UnsupportedFormatError: an unknown codec.
+    """
+    before, end_bytes = b"", 0
+    for chunk in chunks:
+        where = f"{path}[{chunk.chunk_id}].content"
+        plain = _decode(chunk, codec, where)
+        overlap_bytes = end_bytes - chunk.offset_bytes
+        if before[len(before) - overlap_bytes :] != plain[:overlap_bytes]:
+            raise ContextCorruptError(f"{where}: its overlap with the chunk before differs")
+        yield plain[overlap_bytes:]
+        before, end_bytes = plain, chunk.end_bytes
 
 
 def _end(data: bytes, wanted: int) -> int:
@@ -133,7 +208,7 @@ def _as_dict(data: memoryview, numbered: tuple[int, tuple[int, int]]) -> dict[st
     }
 
 
-def _read(chunk: object, path: str) -> _Record:
+def _read(chunk: object, path: str) -> WireChunk:
     if not isinstance(chunk, Mapping):
         raise InvalidInputError(path, "a chunk with its fields", f"<{type(chunk).__name__}>")
     numbers = {
@@ -144,7 +219,7 @@ def _read(chunk: object, path: str) -> _Record:
     content = chunk.get("content")
     if not isinstance(content, str):
         raise InvalidInputError(f"{path}.content", "base64 text", f"<{type(content).__name__}>")
-    return _Record(numbers["chunk_id"], numbers["offset_bytes"], numbers["size_bytes"], content)
+    return WireChunk(numbers["chunk_id"], numbers["offset_bytes"], numbers["size_bytes"], content)
 
 
 def _check_integer(value: object, field: str, minimum: int) -> int:
@@ -159,49 +234,43 @@ def _check_ratio(value: object, field: str) -> None:
     raise InvalidInputError(field, "a number from 0", value)
 
 
-def _check_order(records: Sequence[_Record]) -> None:
-    """Ids count up from 0, and each range begins within the one before and ends after it."""
-    if not records:
-        raise ContextCorruptError("no chunks; an empty context has one")
-    for index, record in enumerate(records):
-        if record.chunk_id != index:
-            raise ContextCorruptError(f"chunk {index}: its chunk_id is {record.chunk_id}")
-    if records[0].offset_bytes != 0:
-        raise ContextCorruptError(f"chunk 0: begins at byte {records[0].offset_bytes}")
-    for before, record in pairwise(records):
-        if record.offset_bytes > before.end_bytes:
-            raise ContextCorruptError(f"chunk {record.chunk_id}: bytes are missing before it")
-        if record.offset_bytes <= before.offset_bytes or record.end_bytes <= before.end_bytes:
-            raise ContextCorruptError(f"chunk {record.chunk_id}: lies within the one before")
+def _check_range(before: WireChunk, chunk: WireChunk, path: str) -> None:
+    if chunk.offset_bytes > before.end_bytes:
+        gap = f"expected at most {before.end_bytes}, got {chunk.offset_bytes}"
+        raise ContextCorruptError(f"{path}.offset_bytes: {gap}; bytes are missing before it")
+    if chunk.offset_bytes <= before.offset_bytes:
+        expected = f"expected above {before.offset_bytes}, got {chunk.offset_bytes}"
+        raise ContextCorruptError(f"{path}.offset_bytes: {expected}")
+    if chunk.chunk_id > 0 and chunk.end_bytes <= before.end_bytes:
+        raise ContextCorruptError(f"{path}.size_bytes: it ends within the chunk before")
 
 
-def _check_limit(records: Sequence[_Record], limit_bytes: int) -> None:
+def _check_limit(chunks: Sequence[WireChunk], limit_bytes: int, path: str) -> None:
     """The last range ends last, so that it bounds each chunk and the whole."""
-    if records[-1].end_bytes > limit_bytes:
-        path = f"chunks[{len(records) - 1}].size_bytes"
+    content_bytes = chunks[-1].end_bytes
+    if content_bytes > limit_bytes:
         expected = f"a content of at most {limit_bytes} bytes"
-        raise ContextTooLargeError(path, expected, records[-1].end_bytes)
+        raise ContextTooLargeError(f"{path}[{len(chunks) - 1}].size_bytes", expected, content_bytes)
+    # An overlap of half a chunk, the most that `chunk_context` makes, doubles the whole.
+    most_bytes = 2 * content_bytes + CHUNK_LIMIT_BYTES
+    total_bytes = sum(chunk.size_bytes for chunk in chunks)
+    if total_bytes > most_bytes:
+        raise ContextTooLargeError(path, f"at most {most_bytes} bytes in all chunks", total_bytes)
 
 
-def _append(data: bytearray, record: _Record) -> None:
-    plain = _decode(record)
-    overlap_bytes = len(data) - record.offset_bytes
-    if data[record.offset_bytes :] != plain[:overlap_bytes]:
-        raise ContextCorruptError(f"chunk {record.chunk_id}: overlap differs")
-    data += plain[overlap_bytes:]
-
-
-def _decode(record: _Record) -> bytes:
+def _decode(chunk: WireChunk, codec: str | None, path: str) -> bytes:
     try:
-        stored = base64.b64decode(record.content, validate=True)
-        return decompress(stored, "gzip", record.size_bytes)
+        stored = base64.b64decode(chunk.content, validate=True)
+        if codec is None:
+            codec = "gzip" if stored.startswith(_GZIP_MAGIC) else "none"
+        return decompress(stored, codec, chunk.size_bytes)
     except ValueError as error:
-        raise ContextCorruptError(f"chunk {record.chunk_id}: not base64") from error
+        raise ContextCorruptError(f"{path}: not Base64") from error
     except ContextCorruptError as error:
-        raise ContextCorruptError(f"chunk {record.chunk_id}: {error}") from error
+        raise ContextCorruptError(f"{path}: {error}") from error
 
 
-def _check_hash(data: bytearray, content_hash: object) -> None:
+def _check_hash(data: bytes, content_hash: object) -> None:
     if not isinstance(content_hash, str):
         raise InvalidInputError("content_hash", "'sha256:...'", f"<{type(content_hash).__name__}>")
     algo = content_hash.partition(":")[0]

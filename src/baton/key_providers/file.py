@@ -74,6 +74,10 @@ class FileKeyProvider:
         """See `KeyProvider.current_key_id`."""
         return self._keyset().current.key_id
 
+    def key_ids(self) -> list[str]:
+        """The ids of all keys, the current one's first."""
+        return self._keyset().key_ids()
+
     def wrap(self, data_key: bytes, *, context: bytes) -> WrappedKey:
         """See `KeyProvider.wrap`."""
         return self._keyset().current.wrap(data_key, context)

@@ -74,7 +74,11 @@ class Keyset:
         self.current = keys[0]
 
     def __repr__(self) -> str:
-        return f"Keyset({list(self._keys)})"
+        return f"Keyset({self.key_ids()})"
+
+    def key_ids(self) -> list[str]:
+        """The ids of all keys, the current one's first."""
+        return list(self._keys)
 
     def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """See `KeyProvider.unwrap`."""

@@ -22,6 +22,14 @@ def test_blob_round_trip_is_exact(codec, data):
     assert unpack_blob(pack_blob(data, codec), limit_bytes=len(data)) == data
 
 
+@pytest.mark.parametrize(
+    ("codec", "number"), [("none", 0), ("gzip", 1), ("zstd", 2), ("brotli", 3)]
+)
+def test_blob_names_its_codec_by_number(codec, number):
+    """The numbers are part of the format."""
+    assert pack_blob(DATA, codec)[33] == number
+
+
 def test_blob_never_grows_by_compression():
     """What does not compress is kept plain, at 42 bytes more."""
     assert len(pack_blob(b"abc")) == 45

@@ -73,6 +73,23 @@ def test_cut_points_do_not_need_the_extension(monkeypatch):
     assert cut_points(data, 8 * KIB) == fast
 
 
+@pytest.mark.parametrize("seed", [1, 2, (1 << 63) - 1])
+def test_a_seed_gives_other_cuts(monkeypatch, seed):
+    """The same again for the same seed, from the pure Python code too; few for two seeds."""
+    data = random.Random(3).randbytes(200_000).hex().encode()
+    ends = cut_points(data, 8 * KIB, seed)
+    assert len(set(ends) & set(cut_points(data, 8 * KIB))) < len(ends) / 4
+    monkeypatch.setattr(chunking, "FastCDC", pyfastcdc.py.FastCDC)
+    assert cut_points(data, 8 * KIB, seed) == ends
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_cut_points_refuse_a_seed_out_of_bounds(seed):
+    """And do not show it: it follows from a key."""
+    with pytest.raises(InvalidInputError, match=r"seed: expected 0 to 2\*\*63 - 1, got <hidden>"):
+        cut_points(b"x", 8 * KIB, seed)
+
+
 @pytest.mark.parametrize("unit", ["a", "é", "漢", "👍", "👍a"])
 def test_cut_points_stay_below_the_limit_where_nothing_invites_a_cut(unit):
     """One endless run of a character is cut at the largest size, between characters."""

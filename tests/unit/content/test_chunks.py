@@ -4,7 +4,7 @@ import random
 import pytest
 
 from baton.content.chunking import CHUNK_LIMIT_BYTES, average_chunk_bytes
-from baton.content.chunks import StoredPiece, hash_and_split, join, split
+from baton.content.chunks import StoredPiece, join, split
 from baton.content.compression import CODECS, compress
 from baton.content.digests import chunk_digest, content_hash
 from baton.errors import ContextCorruptError, InvalidInputError, UnsupportedFormatError
@@ -111,13 +111,6 @@ def test_an_insertion_leaves_most_digests():
     after = split(changed, average_bytes=AVERAGE, codec="gzip", known=before)
     assert len(after) > 150
     assert sum(piece.stored is not None for piece in after) <= 3
-
-
-def test_hash_and_split_is_both():
-    """Beside each other as after each other."""
-    data = words(3_000_000)
-    both = hash_and_split(data, average_bytes=65_536, codec="gzip")
-    assert both == (content_hash(data), split(data, average_bytes=65_536, codec="gzip"))
 
 
 def test_split_refuses_an_unknown_codec(data):

@@ -36,7 +36,7 @@ def test_decompress_wants_the_exact_size(codec, size_bytes):
         decompress(compress(PLAIN, codec), codec, size_bytes)
 
 
-@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "brotli"])
 @pytest.mark.parametrize("data", [b"", b"x", PLAIN])
 @pytest.mark.parametrize("tail", [b"\0", b"junk", "again"])
 def test_decompress_refuses_bytes_after_the_end(codec, data, tail):
@@ -46,7 +46,7 @@ def test_decompress_refuses_bytes_after_the_end(codec, data, tail):
         decompress(stored + (stored if tail == "again" else tail), codec, len(data))
 
 
-@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "brotli"])
 def test_decompress_refuses_every_truncation(codec):
     """No proper prefix passes, the empty one included."""
     stored = compress(PLAIN, codec)
@@ -65,7 +65,7 @@ def test_gzip_checks_its_own_sum():
             decompress(bytes(damaged), "gzip", SIZE)
 
 
-@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "brotli"])
 def test_bombs_are_refused_without_allocation(codec):
     """100 MB behind a declared 1 KB costs kilobytes."""
     bomb = compress(bytes(100_000_000), codec)
@@ -74,6 +74,30 @@ def test_bombs_are_refused_without_allocation(codec):
         with pytest.raises(ContextCorruptError, match="declared 1000 bytes"):
             decompress(bomb, codec, 1_000)
         assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 32_751, 32_752, 32_753, 98_272, 1_048_576])
+def test_brotli_ends_exactly_at_any_size(size_bytes):
+    """Its decoder returns blocks of 32,752 bytes; one byte more or fewer than declared shows."""
+    stored = compress(bytes(size_bytes), "brotli")
+    assert decompress(stored, "brotli", size_bytes) == bytes(size_bytes)
+    for wrong in (size_bytes - 1, size_bytes + 1):
+        with pytest.raises(ContextCorruptError, match="declared"):
+            decompress(stored, "brotli", wrong)
+    with pytest.raises(ContextCorruptError, match="bytes follow the end"):
+        decompress(stored + b"\0", "brotli", size_bytes)
+
+
+def test_brotli_allocates_little_more_than_it_returns():
+    """Its own limit alone would allow up to twice the size."""
+    stored = compress(bytes(20_000_000), "brotli")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContextCorruptError, match="above the declared"):
+            decompress(stored, "brotli", 2_100_000)
+        assert tracemalloc.get_traced_memory()[1] < 2_300_000
     finally:
         tracemalloc.stop()
 
@@ -98,7 +122,9 @@ def test_zstd_works_from_many_threads():
 
 def test_unknown_codecs_are_named():
     """Writing with one is invalid input; reading one is a format of another Baton."""
-    with pytest.raises(InvalidInputError, match="compression: expected one of gzip, zstd, none"):
+    with pytest.raises(
+        InvalidInputError, match="compression: expected one of gzip, zstd, brotli, none"
+    ):
         compress(b"x", "lzma")
-    with pytest.raises(UnsupportedFormatError, match=r"'br'; .*reads gzip, zstd, none"):
+    with pytest.raises(UnsupportedFormatError, match=r"'br'; .*reads gzip, zstd, brotli, none"):
         decompress(b"x", "br", 1)

@@ -25,6 +25,7 @@ from baton.content.encryption import (
 from baton.content.sealing import (
     ChunkPlace,
     Sealer,
+    SessionSeal,
     content_mac_of,
     new_data_key,
     new_data_key_id,
@@ -352,7 +353,7 @@ def test_keys_are_never_shown(caplog):
     """No repr, pickle, copy, attribute, log line or error with its locals shows a key (J15)."""
     key = new_data_key()
     sealer = Sealer(key, "dk_1")
-    labels = ("chunk", "manifest", "chunk identity", "content mac", "etag mac")
+    labels = ("chunk", "manifest", "chunk identity", "content mac", "etag mac", "cut points")
     keys = [key, *(hkdf(key, f"baton sealing 1: {label}".encode()) for label in labels)]
     assert_hides(sealer, *keys)
     assert_hides(sealer._chunk, *keys)
@@ -384,6 +385,15 @@ def test_wrong_data_keys_are_refused_and_not_shown(key):
     assert_not_in(str(caught.value), KEY, KEY[:31])
 
 
+def test_session_seal_is_the_sealer_in_its_session():
+    """It adds the session's id to what its sealer does, and hides the key as that does."""
+    seal = SessionSeal(SEALER, PLACE.session_id)
+    place = {name: getattr(PLACE, name) for name in ("identity", "codec", "size_bytes")}
+    assert SEALER.open_chunk(seal.seal_chunk(b"packed", **place), place=PLACE) == b"packed"
+    assert seal.open_chunk(SEALER.seal_chunk(b"packed", place=PLACE), **place) == b"packed"
+    assert_hides(seal, KEY)
+
+
 def test_data_key_id_is_checked():
     """An id that could forge a log line is refused."""
     with pytest.raises(InvalidIdError):
@@ -395,6 +405,13 @@ def test_new_keys_are_new():
     assert len({check_key(new_data_key(), "key") for _ in range(100)}) == 100
     assert len({new_data_key_id() for _ in range(100)}) == 100
     Sealer(new_data_key(), new_data_key_id())
+
+
+def test_cut_seed_follows_from_the_key():
+    """63 bits of a subkey of its own: what is cut with it stays cut so."""
+    subkey = hkdf(KEY, b"baton sealing 1: cut points")
+    assert SEALER.cut_seed == int.from_bytes(subkey[:8], "big") >> 1
+    assert Sealer(new_data_key(), "dk_1").cut_seed != SEALER.cut_seed
 
 
 def test_derived_keys_follow_rfc_5869():

@@ -6,7 +6,12 @@ import tracemalloc
 import pytest
 
 from baton.content.digests import compute_version_hash
-from baton.content.wire_chunks import assemble_context, chunk_context
+from baton.content.wire_chunks import (
+    assemble_context,
+    chunk_context,
+    chunk_ranges,
+    cut_chunks,
+)
 from baton.errors import (
     ContextCorruptError,
     ContextTooLargeError,
@@ -181,26 +186,30 @@ def corrupted(chunks):
 
 def test_assemble_refuses_no_chunks():
     """An empty context has one chunk."""
-    assert corrupted([]).startswith("no chunks")
+    assert corrupted([]) == "chunks: none; an empty context has one"
 
 
 def test_assemble_refuses_missing_repeated_and_reordered_chunks(chunks):
     """Whatever the order is, it must be the right one."""
-    assert corrupted(chunks[1:]) == "chunk 0: its chunk_id is 1"
-    assert corrupted([chunks[0], *chunks[2:]]) == "chunk 1: its chunk_id is 2"
-    assert corrupted([chunks[0], chunks[0], *chunks[1:]]) == "chunk 1: its chunk_id is 0"
-    assert corrupted(chunks[::-1]).startswith("chunk 0: its chunk_id is")
+    assert corrupted(chunks[1:]) == "chunks[0].chunk_id: expected 0, got 1"
+    missing = corrupted([chunks[0], *chunks[2:]])
+    assert missing == "chunks[1].chunk_id: expected 1, got 2"
+    repeated = corrupted([chunks[0], chunks[0], *chunks[1:]])
+    assert repeated == "chunks[1].chunk_id: expected 1, got 0"
+    assert corrupted(chunks[::-1]).startswith("chunks[0].chunk_id: expected 0, got")
 
 
 def test_assemble_refuses_renumbered_chunks(chunks):
     """Ranges must begin at 0, leave no gap and go forward, whatever the ids say."""
-    assert corrupted([{**chunks[1], "chunk_id": 0}]).startswith("chunk 0: begins at byte")
+    late = corrupted([{**chunks[1], "chunk_id": 0}])
+    assert late.startswith("chunks[0].offset_bytes: expected at most 0, got")
     gap = [chunks[0], {**chunks[2], "chunk_id": 1}]
-    assert corrupted(gap) == "chunk 1: bytes are missing before it"
+    assert corrupted(gap).endswith("bytes are missing before it")
     inside = {"chunk_id": 1, "offset_bytes": 8, "size_bytes": 8, "content": encoded(b"0000001\n")}
-    for within in (chunks[0], {**chunks[0], **inside}):
-        found = corrupted([chunks[0], {**within, "chunk_id": 1}])
-        assert found == "chunk 1: lies within the one before"
+    again = corrupted([chunks[0], {**chunks[0], "chunk_id": 1}])
+    assert again == "chunks[1].offset_bytes: expected above 0, got 0"
+    within = corrupted([chunks[0], {**chunks[0], **inside}])
+    assert within == "chunks[1].size_bytes: it ends within the chunk before"
 
 
 def test_assemble_compares_every_byte_of_the_overlap(chunks):
@@ -209,7 +218,7 @@ def test_assemble_compares_every_byte_of_the_overlap(chunks):
         data = bytearray(plain(chunks[1]))
         data[position] ^= 1
         changed = [chunks[0], {**chunks[1], "content": encoded(bytes(data))}, *chunks[2:]]
-        assert corrupted(changed) == "chunk 1: overlap differs"
+        assert corrupted(changed).startswith("chunks[1].content: its overlap")
 
 
 def test_assemble_wants_the_declared_sizes(chunks):
@@ -217,20 +226,21 @@ def test_assemble_wants_the_declared_sizes(chunks):
     for difference in (-1, 1):
         size_bytes = chunks[1]["size_bytes"] + difference
         changed = [chunks[0], {**chunks[1], "size_bytes": size_bytes}, *chunks[2:]]
-        assert corrupted(changed).startswith("chunk 1: gzip: not the declared")
+        assert corrupted(changed).startswith("chunks[1].content: gzip: not the declared")
 
 
 @pytest.mark.parametrize("content", ["", "a", "a=b=", "ёж", "AAAA", "AAAA\n"])
 def test_assemble_refuses_what_is_no_base64_of_gzip(chunks, content):
     """The chunk is named."""
     chunks[1]["content"] = content
-    assert corrupted(chunks).startswith("chunk 1: ")
+    assert corrupted(chunks).startswith("chunks[1].content: ")
 
 
 def test_assemble_refuses_a_second_member(chunks):
     """Python's own gzip would read both."""
     two = base64.b64encode(base64.b64decode(chunks[0]["content"]) * 2).decode()
-    assert corrupted([{**chunks[0], "content": two}]) == "chunk 0: gzip: bytes follow the end"
+    found = corrupted([{**chunks[0], "content": two}])
+    assert found == "chunks[0].content: gzip: bytes follow the end"
 
 
 def test_assemble_refuses_what_is_not_text():
@@ -265,7 +275,44 @@ def test_assemble_refuses_bombs_without_allocation():
             assemble_context(
                 [{**chunk, "size_bytes": 50_000_000, "content": bomb}], limit_bytes=1_000_000
             )
-        assert corrupted([{**chunk, "size_bytes": 9, "content": bomb}]).startswith("chunk 0: gzip")
+        found = corrupted([{**chunk, "size_bytes": 9, "content": bomb}])
+        assert found.startswith("chunks[0].content: gzip")
         assert tracemalloc.get_traced_memory()[1] < 500_000
     finally:
         tracemalloc.stop()
+
+
+def test_assemble_refuses_overlaps_that_multiply_the_content():
+    """Else a thousand chunks of one megabyte each would be made of one megabyte of zeros."""
+    size_bytes = 8 * MIB
+    many = [
+        {
+            "chunk_id": number,
+            "offset_bytes": number,
+            "offset_tokens": 0,
+            "size_bytes": size_bytes,
+            "size_tokens": 0,
+            "content": "",
+        }
+        for number in range(100)
+    ]
+    with pytest.raises(ContextTooLargeError, match=r"^chunks: expected at most .* in all chunks"):
+        assemble_context(many)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 1_000, 300_001, 10**9])
+@pytest.mark.parametrize("unit", ["a", "漢", "aé漢👍"])
+def test_cut_chunks_are_those_of_the_whole(unit, piece_bytes):
+    """However a text comes in pieces, its chunks have the ranges of `chunk_ranges`."""
+    data = "".join(f"{number}{unit}" for number in range(4_000)).encode()
+    pieces = (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes))
+    cut = list(cut_chunks(pieces, limit_bytes=1_000, overlap_bytes=100))
+    ranges = chunk_ranges(data, 1_000, 100)
+    assert cut == [(start, data[start:end]) for start, end in ranges]
+    assert len(cut) > 10
+
+
+@pytest.mark.parametrize("pieces", [[], [b""], [b"", b"x", b""]])
+def test_cut_chunks_of_little_are_one(pieces):
+    """An empty context is one empty chunk here too."""
+    assert list(cut_chunks(pieces)) == [(0, b"".join(pieces))]
