@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from baton.errors import InvalidInputError
+from baton.cluster_url import names_cluster
+from baton.errors import InvalidInputError, SettingsError
 
 _TCP = ("redis", "rediss")
 
@@ -34,8 +35,15 @@ def choose_broker_url(store_url: str, configured: str | None) -> str:
     A configured URL may be in redis-py's spelling or in kombu's (`sentinel://`, ...).
 
     Raises:
-        InvalidInputError: the URL that counts is of no known form.
+        SettingsError: the URL that counts is a Redis Cluster's, on which Celery cannot work.
+        InvalidInputError: it is of no known form.
     """
+    if names_cluster(configured or store_url):
+        raise SettingsError(
+            "BATON_BROKER_URL",
+            "a server that is no Redis Cluster, for Celery cannot work on one",
+            "<unset, and the store is a cluster>" if configured is None else "<a cluster>",
+        )
     if configured is None:
         return broker_url(store_url, database=database_of(store_url) + 1)
     if urlsplit(configured).scheme in {*_TCP, "unix"}:

@@ -11,6 +11,8 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from baton.cluster_redis import PASSING_ERRORS, ClusterRedis
+from baton.cluster_url import ClusterUrl, names_cluster
 from baton.errors import (
     AccessDeniedError,
     BatonError,
@@ -33,6 +35,7 @@ _REFUSALS: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "
 _PIPELINE: Final = " of pipeline caused error: "  # what redis-py puts before the server's words
 # What Redis 6.2 puts before a command's error inside a script.
 _IN_SCRIPT: Final = re.compile(r"Error running script \(.*?\): @user_script:\d+: .*?: -(.*)")
+_NO_CLUSTER: Final = "cluster support disabled"  # what such a server answers to CLUSTER
 _LOGIN_ERRORS: Final = (
     redis.AuthenticationError,
     redis.exceptions.AuthorizationError,
@@ -40,9 +43,10 @@ _LOGIN_ERRORS: Final = (
 )
 
 # Whatever is not plainly a URL is not shown: where its password ends is a guess.
+_HOST: Final = r"(?:\[[0-9a-f:.]+\]|[\w.-]*)(?::[0-9]*)?"
 _PLAIN_URL: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^/?#\s]*@)?"
-    r"(?P<place>(?:\[[0-9a-f:.]+\]|[\w.-]*)(?::[0-9]*)?(?:/[^?#@\x00-\x1f]*)?)(?:\?(?P<query>[^#@\s]*))?",
+    rf"(?P<place>{_HOST}(?:,{_HOST})*(?:/[^?#@\x00-\x1f]*)?)(?:\?(?P<query>[^#@\s]*))?",
     re.IGNORECASE,
 )
 _SHOWN_OPTION: Final = re.compile(r"(?:db|virtual_host)=[\w/]*")
@@ -52,11 +56,23 @@ class _BoundedRetry(Retry):
     """Begins nothing again after `patience_seconds`, nor what a wrong password ended.
 
     A count alone is no bound: redis-py nests its retries (a command's holds those of connecting),
-    so that 7 tries are 49, and each may wait for the whole timeout of a server that hangs.
+    so that 7 tries are 49, and each may wait for the whole timeout of a server that hangs. A
+    negative count leaves the time as the only bound.
     """
 
-    def __init__(self, patience_seconds: float) -> None:
-        super().__init__(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6)
+    def __init__(
+        self,
+        patience_seconds: float,
+        *,
+        retries: int = 6,
+        errors: tuple[type[Exception], ...] = (
+            redis.ConnectionError,
+            redis.TimeoutError,
+            TimeoutError,
+        ),
+    ) -> None:
+        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        super().__init__(backoff, retries=retries, supported_errors=errors)
         self._patience_seconds = patience_seconds
 
     def call_with_retry(
@@ -78,55 +94,101 @@ def connect(url: str, settings: ClientSettings, *, field: str = "BATON_REDIS_URL
 
     The retry repeats commands whose reply was lost: every script of ours recognises a repeat by
     its operation id, and our plain commands are idempotent. `field` is where `url` came from.
+    A URL of a cluster (`baton.cluster_url`) gives a `ClusterRedis`.
 
     Raises:
-        InvalidInputError: `url` is not a redis://, rediss:// or unix:// URL, or has an option that
-            redis-py does not know; names `field`, and shows no password.
+        InvalidInputError: `url` is not a redis://, rediss:// or unix:// URL, or one of a cluster,
+            or has an option that redis-py does not know; names `field`, and shows no password.
     """
+    is_cluster = names_cluster(url)
     try:
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=settings.redis_max_connections,
-            timeout=settings.redis_timeout_seconds,
-            socket_timeout=settings.redis_timeout_seconds,
-            socket_connect_timeout=min(5.0, settings.redis_timeout_seconds),
-            health_check_interval=25,
-            retry=_BoundedRetry(settings.redis_timeout_seconds),
-        )
-        # Made, not connected: else an unknown option of the URL fails at the first command.
-        pool.connection_class(**pool.connection_kwargs)
+        return (_cluster if is_cluster else _server)(url, settings)
     except (ValueError, TypeError, AttributeError, redis.RedisError):
         expected = "a redis://, rediss:// or unix:// URL with known options"
+        if is_cluster:
+            expected = "redis+cluster://HOST:PORT,HOST:PORT with known options and no database"
         # Without its cause, which may quote the password.
         raise InvalidInputError(field, expected, redact_url(url)) from None
+
+
+def _server(url: str, settings: ClientSettings) -> redis.Redis:
+    return _client(url, settings, _BoundedRetry(settings.redis_timeout_seconds))
+
+
+def _cluster(url: str, settings: ClientSettings) -> ClusterRedis:
+    """The cluster's client; it alone retries, as another node may have to be asked."""
+    cluster = ClusterUrl.of(url)
+    retry = _BoundedRetry(settings.redis_timeout_seconds, retries=-1, errors=PASSING_ERRORS)
+    return ClusterRedis(
+        cluster.seeds,
+        lambda host, port: _client(
+            cluster.node_url(host, port), settings, Retry(NoBackoff(), retries=0)
+        ),
+        retry,
+    )
+
+
+def _client(url: str, settings: ClientSettings, retry: Retry) -> redis.Redis:
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=settings.redis_max_connections,
+        timeout=settings.redis_timeout_seconds,
+        socket_timeout=settings.redis_timeout_seconds,
+        socket_connect_timeout=min(5.0, settings.redis_timeout_seconds),
+        health_check_interval=25,
+        retry=retry,
+    )
+    # Made, not connected: else an unknown option of the URL fails at the first command.
+    pool.connection_class(**pool.connection_kwargs)
     return redis.Redis.from_pool(pool)
 
 
 def why_silent(url: str) -> str | None:
-    """Why no server answers at `url`; None if one does. Asks once.
+    """Why no server answers at `url`; None if one does. Asks once; of a cluster, each node named.
 
     Raises:
         AccessDeniedError: one answers and refuses us.
-        InvalidInputError: it is no URL of a Redis.
+        InvalidInputError: it is no URL of a Redis, or a cluster's and the server is none.
     """
+    try:
+        if not names_cluster(url):
+            return _why_node_silent(url, "PING")
+        cluster = ClusterUrl.of(url)
+        silent: str | None = None
+        for seed in cluster.seeds:
+            silent = _why_node_silent(cluster.node_url(*seed), "CLUSTER SLOTS")
+            if silent is None:
+                return None
+    except ValueError as error:
+        if isinstance(error, BatonError):
+            raise
+        raise InvalidInputError(
+            "BATON_REDIS_URL",
+            "a redis://, rediss:// or unix:// URL, or a cluster's",
+            f"<{redact_url(url)}>",
+        ) from error
+    return silent
+
+
+def _why_node_silent(url: str, command: str) -> str | None:
     shown = redact_url(url)
     try:
         with redis.Redis.from_url(
             url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
         ) as client:
-            client.ping()
+            client.execute_command(command)
     except redis.BusyLoadingError:
         return None
     except (redis.AuthenticationError, redis.ResponseError) as error:
+        if _NO_CLUSTER in str(error):
+            raise InvalidInputError(
+                "BATON_REDIS_URL", "a URL without +cluster, as the server is none", f"<{shown}>"
+            ) from error
         raise AccessDeniedError(
             f"Redis at {shown} refused us ({error}); check user and password in the URL"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         return f"Redis at {shown} does not answer ({error})"
-    except ValueError as error:
-        raise InvalidInputError(
-            "BATON_REDIS_URL", "a redis://, rediss:// or unix:// URL", f"<{shown}>"
-        ) from error
     return None
 
 
@@ -134,8 +196,13 @@ def require_binary(client: redis.Redis) -> BinaryRedis:
     """Return `client`, typed as giving bytes, if it does; chunks are bytes, not text.
 
     Raises:
-        InvalidInputError: the client was made with `decode_responses=True`.
+        InvalidInputError: the client was made with `decode_responses=True`, or is redis-py's own
+            of a cluster, which refuses our pipelines.
     """
+    if isinstance(client, redis.RedisCluster):
+        raise InvalidInputError(
+            "redis_client", "what `connect('redis+cluster://...')` gives", "<a RedisCluster>"
+        )
     if client.get_connection_kwargs().get("decode_responses"):
         raise InvalidInputError(
             "redis_client", "a client with decode_responses=False", "decode_responses=True"
@@ -176,6 +243,12 @@ def redis_errors(client: redis.Redis | BinaryRedis) -> Iterator[None]:
 
 def _answered(client: redis.Redis | BinaryRedis, error: redis.ResponseError) -> BatonError:
     where, text = f"Redis at {_address(client)}", str(error)
+    if isinstance(error, redis.exceptions.AskError):  # MOVED as well; a cluster's client follows
+        return UnexpectedAnswerError(
+            f"{where} is a node of a cluster ({text}); its URL must begin with redis+cluster://"
+        )
+    if _NO_CLUSTER in text:
+        return UnexpectedAnswerError(f"{where} is no cluster; its URL must begin with redis://")
     if (error.status_code or "") in _REFUSALS or _server_words(text).startswith(_REFUSALS):
         return StoreRefusedError(
             f"{where} takes no writes now ({text}); free memory, or see why it refuses"
@@ -196,7 +269,8 @@ def _address(client: redis.Redis | BinaryRedis) -> str:
     where = client.get_connection_kwargs()
     if "path" in where:
         return str(where["path"])
-    return f"{where.get('host', 'its cluster')}:{where.get('port', '')}".rstrip(":")
+    address = f"{where.get('host', 'localhost')}:{where.get('port', '')}".rstrip(":")
+    return f"{address} (a cluster)" if isinstance(client, ClusterRedis) else address
 
 
 def redact_url(url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baton.broker_url import broker_url, choose_broker_url
-from baton.errors import InvalidInputError
+from baton.errors import InvalidInputError, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,23 @@ def test_broker_url_refuses_what_is_no_redis_url(url):
 def test_choose_broker_url_takes_the_next_database_unless_told(store, configured, chosen):
     """Unset, the broker is the database after the store's, on its server."""
     assert choose_broker_url(store, configured) == chosen
+
+
+@pytest.mark.parametrize(
+    ("store", "configured"),
+    [
+        ("redis+cluster://a:1,b:2", None),
+        ("rediss+cluster://:hunter2@a:1", None),
+        ("redis://a", "redis+cluster://:hunter2@b:1"),
+    ],
+)
+def test_choose_broker_url_refuses_a_cluster(store, configured):
+    """Celery cannot work on one; the setting to change is named, and no password shown."""
+    with pytest.raises(SettingsError, match=r"^BATON_BROKER_URL: .* no Redis Cluster") as caught:
+        choose_broker_url(store, configured)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_choose_broker_url_takes_a_broker_beside_a_cluster():
+    """The store may be a cluster if the broker is named."""
+    assert choose_broker_url("redis+cluster://a:1", "redis://b/7") == "redis://b/7"
