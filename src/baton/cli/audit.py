@@ -1,0 +1,206 @@
+"""`baton audit …`: who did what to a session, and whether the record of it was changed."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path  # noqa: TC003 - Typer reads it
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from baton.cli.connection import client_settings, open_client
+from baton.cli.escaping import escape_line
+from baton.cli.exits import FAILED, STORE_CODES, epilog
+from baton.cli.files import write_parts
+from baton.cli.options import Json, Limit, Session  # noqa: TC001 - Typer reads them
+from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, show_text
+from baton.errors import AuditBrokenError, InvalidInputError
+from baton.store.audit import AuditTrail
+from baton.store.audit_anchors import make_anchor
+from baton.store.audit_export import verify_export
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from baton.settings import ClientSettings
+    from baton.store.audit_anchors import AuditAnchor
+    from baton.store.audit_entries import AuditEntry
+    from baton.store.audit_verification import AuditVerification
+
+_DETAIL_CHARACTERS = 60
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback(
+    epilog=epilog("baton audit show notes", "baton audit verify notes", codes=STORE_CODES)
+)
+def audit() -> None:
+    """Show, verify, seal and export audit trails. Needs Redis only."""
+
+
+@app.command(epilog=epilog("baton audit show notes --limit 5", codes=STORE_CODES))
+def show(session: Session, limit: Limit = 50, as_json: Json = False) -> None:
+    """List what was done to a session, newest first."""
+    with _open_trail() as trail:
+        entries = list(trail.show(session, limit))
+    if as_json:
+        show_json({"session": session, "entries": [plain(entry) for entry in entries]})
+        return
+    show_table(
+        ("SEQ", "TIME", "AGENT", "OPERATION", "VERSION", "HOST", "CLIENT", "DETAILS"),
+        [_row(entry) for entry in entries],
+    )
+
+
+@app.command(
+    epilog=epilog(
+        "baton audit verify notes",
+        "baton audit verify --file notes.audit.jsonl",
+        codes=STORE_CODES,
+    )
+)
+def verify(
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="The session's id.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Verify this export instead, without Redis."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute a trail against its seals, and the seals against the anchor.
+
+    Exit code 4, and where it begins, if anything was edited, removed, added or reordered.
+    """
+    if (session is None) == (file is None):
+        raise InvalidInputError("SESSION", "either a session or --file", "<both or none>")
+    found = _verified_file(file) if file is not None else _verified(session or "")
+    if as_json:
+        show_json({"ok": found.ok, **plain(found), "problems": _problems(found)})
+    else:
+        _show_verification(found)
+    if not found.ok:
+        raise typer.Exit(FAILED)
+
+
+@app.command(
+    epilog=epilog("baton audit export notes -o notes.audit.jsonl --trim", codes=STORE_CODES)
+)
+def export(
+    session: Session,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Replace this file.")
+    ],
+    trim: Annotated[
+        bool,
+        typer.Option(
+            "--trim",
+            help="Then take out of Redis what is in the file, anchored, and sealed 30 days ago.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write entries and seals to a file that `verify --file` checks."""
+    with _open_trail() as trail:
+        write_parts(output, trail.export(session))
+        kept = _verified_file(output)
+        trimmed = _trim(trail, kept) if trim else 0
+    if as_json:
+        show_json({"session": session, "entries": kept.entries, "trimmed": trimmed})
+    else:
+        say(f"{output}: {kept.entries} entries, {kept.segments} seals; {trimmed} trimmed in Redis")
+
+
+@app.command(epilog=epilog("baton audit seal notes", "baton audit seal", codes=STORE_CODES))
+def seal(
+    session: Annotated[
+        str | None, typer.Argument(metavar="SESSION", help="Default: all sessions.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Seal and anchor now what a sweep of `baton up` seals every minute."""
+    with _open_trail() as trail:
+        sealed = trail.seal_all() if session is None else trail.seal(session)
+    if as_json:
+        show_json({"session": session, "sealed": sealed})
+    else:
+        say(f"Sealed {sealed} entries.")
+
+
+@contextlib.contextmanager
+def _open_trail() -> Iterator[AuditTrail]:
+    with open_client() as (settings, client):
+        yield AuditTrail(client, _anchor(settings))
+
+
+def _anchor(settings: ClientSettings) -> AuditAnchor | None:
+    return make_anchor(settings.audit_anchor, settings.state_dir)
+
+
+def _verified(session: str) -> AuditVerification:
+    with _open_trail() as trail:
+        return trail.verify(session)
+
+
+def _verified_file(path: Path) -> AuditVerification:
+    try:
+        with path.open("rb") as lines:
+            return verify_export(lines, _anchor(client_settings()))
+    except OSError as error:
+        reason = f"<{error.strerror or error}>"
+        raise InvalidInputError(f"--file {path}", "a readable file", reason) from error
+
+
+def _trim(trail: AuditTrail, exported: AuditVerification) -> int:
+    if not exported.ok:
+        raise AuditBrokenError(
+            f"session {exported.session_id}: its audit does not verify, so nothing was trimmed; "
+            f"`baton audit verify {exported.session_id}` says more"
+        )
+    return trail.trim(exported.session_id, through_segment=exported.segments)
+
+
+def _show_verification(found: AuditVerification) -> None:
+    show_fields(
+        {
+            "session": found.session_id,
+            "verdict": "ok" if found.ok else "NOT what was recorded",
+            "entries": f"{found.entries}, {found.sealed_entries} of them sealed",
+            "unsealed": _unsealed(found),
+            "trimmed": str(found.trimmed_entries),
+            "anchored": f"{found.anchored_segments} of {found.segments} segments",
+            "head": found.head or "none",
+        }
+    )
+    for problem in found.problems:
+        show_text(f"{problem.kind} {problem.number} {problem.text}")
+
+
+def _unsealed(found: AuditVerification) -> str:
+    if not found.unsealed_entries:
+        return "0"
+    return (
+        f"{found.unsealed_entries}; until they are, who can write to Redis can change them unseen"
+    )
+
+
+def _problems(found: AuditVerification) -> list[dict[str, Any]]:
+    return [problem._asdict() for problem in found.problems]
+
+
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    details = " ".join(f"{name}={value}" for name, value in entry.details.items())
+    cells = (
+        str(entry.seq),
+        "-" if entry.at is None else instant(entry.at),
+        entry.agent or "-",
+        entry.operation,
+        entry.version or "-",
+        entry.host or "-",
+        entry.client or "-",
+        details,
+    )
+    # On one line each: what stands in Redis may be forged.
+    return tuple(escape_line(cell, _DETAIL_CHARACTERS) for cell in cells)
