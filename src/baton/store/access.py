@@ -1,4 +1,4 @@
-"""Notes of reads: counted in the reader's process, sent in batches, off the hot path."""
+"""Notes of reads, and of what else only notes can tell: counted here, sent in batches."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import secrets
 import threading
 import weakref
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from baton.errors import BatonError, PermanentError, TransientError
 from baton.redis_client import redis_errors
+from baton.store.audit_entries import Caller, bounded
 from baton.store.forks import renew_in_children
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from baton.binary_redis import BinaryRedis
+    from baton.store.audit_entries import NotedOperation
     from baton.store.keys import SessionKeys
 
 logger = logging.getLogger(__name__)
@@ -25,21 +29,41 @@ logger = logging.getLogger(__name__)
 FLUSH_EVERY_SECONDS: Final = 1.0
 EXIT_SECONDS: Final = 5.0
 MAX_PENDING: Final = 10_000
+MAX_KINDS: Final = 10 * MAX_PENDING
+MAX_DETAILS: Final = 4
+_NAME_CHARACTERS: Final = 24
+_DETAIL_CHARACTERS: Final = 96
 
-_Read = tuple[str, str, str]
+
+class _Noted(NamedTuple):
+    """What is counted: equal ones become one note."""
+
+    access_key: str
+    version: str
+    agent_id: str
+    operation: NotedOperation
+    details: tuple[tuple[str, str], ...]
 
 
 class AccessNotes:
-    """Counts reads by (session, version, agent) and sends the counts about once a second.
+    """Counts reads, uses of keys and refusals, and sends the counts about once a second.
 
     A note is sent with RPUSHX: a reader needs no right but that one, and cannot bring back the
     key of a deleted session. One thread sends the notes of all stores of the process, also of
     those that were dropped, and what is left when the interpreter exits. A process that is killed
     loses at most the last second's notes. A forked child sends only its own reads.
+
+    Memory is bounded: beyond a hundred thousand kinds of notes that wait, new ones are dropped,
+    and the log says so.
+
+    Args:
+        client: a binary client.
+        caller: where the notes come from; None: this host and program.
     """
 
-    def __init__(self, client: BinaryRedis) -> None:
+    def __init__(self, client: BinaryRedis, caller: Caller | None = None) -> None:
         self._client = client
+        self._caller = Caller.here() if caller is None else caller
         self._reported: set[str] = set()
         self.renew_after_fork()
         renew_in_children(self)
@@ -48,15 +72,36 @@ class AccessNotes:
         """Begin with no notes, under a name of its own; what waited, the parent sends."""
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._pending: Counter[_Read] = Counter()
+        self._pending: Counter[_Noted] = Counter()
+        self._dropped = 0
         self._unsent: list[tuple[str, str]] = []
         self._sender = secrets.token_hex(8)
         self._numbers = itertools.count(1)
 
-    def add(self, keys: SessionKeys, version: str, agent_id: str) -> None:
-        """Count one read. Never touches the network and never raises."""
+    def add(
+        self,
+        keys: SessionKeys,
+        version: str,
+        agent_id: str,
+        operation: NotedOperation = "read",
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        """Count one read, use of a key, or refusal. Never touches the network and never raises.
+
+        Args:
+            keys: the session's.
+            version: which version; "" where it is about none.
+            agent_id: who; "" is anonymous.
+            operation: what the note is of.
+            details: up to 4 short texts (names of 24 characters, values of 96; the rest is cut).
+                Each different set waits, and is sent, by itself: no text that never repeats.
+        """
+        noted = _Noted(keys.access, version, agent_id, operation, _short(details))
         with self._lock:
-            self._pending[keys.access, version, agent_id] += 1
+            if len(self._pending) < MAX_KINDS or noted in self._pending:
+                self._pending[noted] += 1
+            else:
+                self._dropped += 1
             full = len(self._pending) >= MAX_PENDING
         _sending.watch(self, hurry=full)
 
@@ -88,20 +133,24 @@ class AccessNotes:
     def _take_pending(self) -> list[tuple[str, str]]:
         """The counts as notes, numbered in the order of sending: the drain knows a repeat by it."""
         with self._lock:
-            reads, self._pending = self._pending, Counter()
-        return [
-            (access_key, self._encode(agent_id, version, count))
-            for (access_key, version, agent_id), count in reads.items()
-        ]
+            pending, self._pending = self._pending, Counter()
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            logger.warning("%d notes were dropped: too many kinds of them waited", dropped)
+        return [(noted.access_key, self._encode(noted, count)) for noted, count in pending.items()]
 
-    def _encode(self, agent_id: str, version: str, reads: int) -> str:
+    def _encode(self, noted: _Noted, count: int) -> str:
         note = {
-            "agent": agent_id,
-            "version": version,
-            "reads": reads,
+            "agent": noted.agent_id,
+            "version": noted.version,
+            "operation": noted.operation,
+            "reads": count,
+            "caller": self._caller.as_dict(),
             "sender": self._sender,
             "number": next(self._numbers),
         }
+        if noted.details:
+            note["details"] = dict(noted.details)
         return json.dumps(note, separators=(",", ":"))
 
     def _send(self) -> None:
@@ -134,6 +183,16 @@ class AccessNotes:
         if str(error) not in self._reported:
             self._reported.add(str(error))
             logger.warning("notes of reads for %s are dropped: %s", access_key, error)
+
+
+def _short(details: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """What fits into a note, in an order of its own so that equal details are one."""
+    if not details:
+        return ()
+    return tuple(
+        (bounded(name, _NAME_CHARACTERS), bounded(text, _DETAIL_CHARACTERS))
+        for name, text in sorted(details.items())[:MAX_DETAILS]
+    )
 
 
 class _SendingThread:

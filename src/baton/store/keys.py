@@ -11,6 +11,8 @@ from baton.ids import check_id
 _PREFIX: Final = "context:claude_max:{"
 VERSION_PATTERN: Final = "context:claude_max:{*}:version"
 ACCESS_PATTERN: Final = "context:claude_max:{*}:access"
+AUDIT_PATTERN: Final = "context:claude_max:{*}:audit"
+DATA_KEY_PATTERN: Final = "context:claude_max:{*}:key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,13 @@ class SessionKeys:
         return cls(f"{_PREFIX}{check_id(session_id, 'session_id')}}}")
 
     @property
+    def session_id(self) -> str:
+        """The session they belong to."""
+        return self.base[len(_PREFIX) : -1]
+
+    @property
     def manifests(self) -> str:
-        """Hash: version -> `etag` newline manifest JSON."""
+        """Hash: version -> manifest as stored."""
         return f"{self.base}:manifests"
 
     @property
@@ -50,8 +57,38 @@ class SessionKeys:
 
     @property
     def operations(self) -> str:
-        """Hash: operation id -> version, for writes that were given a name."""
+        """Hash: operation id -> version, or `conflict`, for writes that were given a name."""
         return f"{self.base}:operations"
+
+    @property
+    def checkpoints(self) -> str:
+        """List: checkpoints as JSON, the oldest first."""
+        return f"{self.base}:checkpoints"
+
+    @property
+    def tags(self) -> str:
+        """Hash: tag -> version."""
+        return f"{self.base}:tags"
+
+    @property
+    def pins(self) -> str:
+        """Hash: name of what needs a version -> JSON `{version, expires_at}`."""
+        return f"{self.base}:pins"
+
+    @property
+    def conflicts(self) -> str:
+        """Hash: conflict id -> what is known of a pending revision, as JSON."""
+        return f"{self.base}:conflicts"
+
+    @property
+    def pending(self) -> str:
+        """Hash: conflict id -> the pending revision's manifest as stored."""
+        return f"{self.base}:pending"
+
+    @property
+    def data_key(self) -> str:
+        """String: a sealed session's wrapped data key, as JSON."""
+        return f"{self.base}:key"
 
     @property
     def access(self) -> str:
@@ -62,6 +99,16 @@ class SessionKeys:
     def audit(self) -> str:
         """List: audit entries as JSON, appended only."""
         return f"{self.base}:audit"
+
+    @property
+    def audit_state(self) -> str:
+        """Hash: `next`, the number of the last audit entry, and `trimmed`, of the last removed."""
+        return f"{self.base}:audit_state"
+
+    @property
+    def audit_seals(self) -> str:
+        """List: the seals of the audit, one a segment, each chained to the one before."""
+        return f"{self.base}:audit_seals"
 
     def chunk(self, chunk_id: int) -> str:
         """String: the stored bytes of one immutable chunk."""

@@ -11,18 +11,19 @@ from baton.store.manifest import decode_manifest
 
 if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
+    from baton.content.sealing import Sealer
     from baton.store.keys import SessionKeys
     from baton.store.manifest import StampedManifest
 
 MAX_CHUNK_REFS: Final = 27_000
-_REFS_PER_MANIFEST: Final = 4
+_REFS_PER_MANIFEST: Final = 7
 
 
 class Manifests:
     """Manifests of sessions: fetched, verified, and the most recently used ones kept.
 
     A chunk ref costs about 590 bytes, its share of the stored form included, and a manifest
-    without its refs as much as four of them; so the default bound is about 16 MB. The manifest
+    without its refs as much as seven of them; so the default bound is about 16 MB. The manifest
     kept last stays, however large.
 
     What is kept may be out of date only if a session was deleted and its name used again, so
@@ -37,7 +38,9 @@ class Manifests:
         self._kept: OrderedDict[tuple[str, str], StampedManifest] = OrderedDict()
         renew_in_children(self)
 
-    def fetch(self, keys: SessionKeys, session_id: str, version: str) -> StampedManifest | None:
+    def fetch(
+        self, keys: SessionKeys, session_id: str, version: str, sealer: Sealer | None
+    ) -> StampedManifest | None:
         """The manifest as Redis has it now, or None if there is none.
 
         Raises:
@@ -46,7 +49,7 @@ class Manifests:
         stored = self._redis.hget(keys.manifests, version)
         if stored is None:
             return None
-        stamped = decode_manifest(stored, session_id, version)
+        stamped = decode_manifest(stored, session_id, version, sealer)
         self.keep(stamped)
         return stamped
 

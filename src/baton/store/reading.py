@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from baton.clock import utc_from_ms, utc_from_seconds
-from baton.content.chunks import StoredPiece, join
-from baton.content.digests import chunk_digest
-from baton.content.parallel import map_parallel
+from baton.content.chunks import StoredPiece, find_damaged, join, open_pieces
+from baton.content.sealing import SessionSeal
 from baton.errors import (
     ContextArchivedError,
     ContextCorruptError,
     ContextNotFoundError,
+    SealBrokenError,
     SessionBusyError,
     VersionNotFoundError,
 )
@@ -24,41 +24,94 @@ from baton.store.records import Context, VersionRecord
 from baton.versions import parse_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from baton.binary_redis import BinaryRedis
+    from baton.content.sealing import Sealer
     from baton.store.cache import ContextCache
+    from baton.store.data_keys import DataKeys
     from baton.store.keys import SessionKeys
-    from baton.store.manifest import Manifest, StampedManifest
+    from baton.store.manifest import ChunkRef, Manifest, StampedManifest
     from baton.store.manifests import Manifests
+
+T = TypeVar("T")
 
 MAX_RACES: Final = 32
 FETCH_BYTES: Final = 8 * MIB
+MANIFESTS_AT_ONCE: Final = 100
 MAX_ETAGS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A session's head as its container tells it."""
+    """A session's head as its container tells it. `data_key_id` is empty where it is not sealed."""
 
     version: str
     etag: str
+    content_hash: str
     committed_at_us: int
+    data_key_id: str
+    next_chunk: int
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedVersion:
+    """One version, its manifest verified, its content not read yet."""
+
+    keys: SessionKeys
+    head: Head
+    stamped: StampedManifest
+    sealer: Sealer | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What makes it up."""
+        return self.stamped.manifest
 
 
 class ContextReader:
     """Reads versions. See `ContextStore.get` for the contract."""
 
     def __init__(
-        self, client: BinaryRedis, manifests: Manifests, cache: ContextCache | None
+        self,
+        client: BinaryRedis,
+        manifests: Manifests,
+        data_keys: DataKeys,
+        cache: ContextCache | None,
     ) -> None:
         self._redis = client
         self._manifests = manifests
+        self._data_keys = data_keys
         self._cache = cache
         self._verified = _Etags()
 
     def read(self, keys: SessionKeys, session_id: str, wanted: str | None) -> Context:
-        """One version, the head if `wanted` is None.
+        """One version, the head if `wanted` is None."""
+
+        def whole(opened: OpenedVersion) -> Context:
+            return self._context(opened, self._content(opened))
+
+        return self.with_version(keys, session_id, wanted, whole)
+
+    def content(self, opened: OpenedVersion) -> str:
+        """The whole text of an opened version.
+
+        Raises:
+            ContextCorruptError: it is not what was stored.
+            VersionGoneError: it was collected meanwhile.
+        """
+        return self._content(opened)
+
+    def with_version(
+        self,
+        keys: SessionKeys,
+        session_id: str,
+        wanted: str | None,
+        use: Callable[[OpenedVersion], T],
+    ) -> T:
+        """What `use` makes of one version, the head if `wanted` is None.
 
         What looks damaged because the session was deleted or written meanwhile is read again.
         """
@@ -67,13 +120,14 @@ class ContextReader:
             if head is None:
                 raise not_found(session_id)
             try:
-                context = self._read_once(keys, session_id, wanted, head)
+                opened = self._open(keys, session_id, wanted, head)
+                if opened is not None:
+                    return use(opened)
+            except VersionGoneError:
+                continue
             except ContextCorruptError:
                 if self.find_head(keys, session_id) == head:
                     raise
-                continue
-            if context is not None:
-                return context
         raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
 
     def find_head(self, keys: SessionKeys, session_id: str) -> Head | None:
@@ -83,43 +137,62 @@ class ContextReader:
             ContextArchivedError: its content is in the archive.
             ContextCorruptError: its container is not what was stored.
         """
-        state, archived, version, etag, at_us = self._redis.hmget(
-            keys.base, ("state", "archived", "head", "head_etag", "head_at")
-        )
+        fields = ("state", "archived", "head", "head_etag", "head_hash", "head_at", "data_key")
+        found = self._redis.hmget(keys.base, (*fields, "next_chunk", "epoch"))
+        state, archived = found[:2]
         if state is None or state == b"deleting":
             return None
         if archived == b"1":
             raise archived_error(session_id)
         damaged = corrupt(session_id, "?", "its container is not what was stored")
-        if state != b"live" or version is None or etag is None or at_us is None:
+        if state != b"live" or None in found[2:6]:
             raise damaged
         try:
-            return Head(str(parse_version(version.decode())), etag.decode(), int(at_us))
+            version, etag, hash_, at_us, data_key, next_chunk, epoch = (
+                "" if value is None else value.decode() for value in found[2:]
+            )
+            return Head(
+                version=str(parse_version(version)),
+                etag=etag,
+                content_hash=hash_,
+                committed_at_us=int(at_us),
+                data_key_id=data_key,
+                next_chunk=int(next_chunk),
+                epoch=epoch or "0",
+            )
         except ValueError as error:
             raise damaged from error
 
-    def find_damaged(self, keys: SessionKeys, stamped: StampedManifest) -> set[int]:
+    def sealer(self, keys: SessionKeys, session_id: str, data_key_id: str) -> Sealer | None:
+        """What opens the session, or None if it is not sealed.
+
+        Raises:
+            SealedError: it is sealed, and this store has no key provider.
+            what `KeyProvider.unwrap` raises.
+        """
+        if not data_key_id:
+            return None
+        kept = self._data_keys.find_kept(session_id, data_key_id)
+        return kept or self._data_keys.unwrap(keys, session_id, data_key_id)
+
+    def kept_sealer(self, session_id: str, data_key_id: str) -> Sealer | None:
+        """What opens the session, if this process has it at hand."""
+        return self._data_keys.find_kept(session_id, data_key_id) if data_key_id else None
+
+    def find_damaged(self, opened: OpenedVersion) -> set[int]:
         """Chunks of a version that are missing or damaged; looked at once in each process.
 
         A writer must not refer to such a chunk: its new version would be born unreadable.
         """
-        if self._verified.has(stamped.etag):
+        if self._verified.has(opened.stamped.etag):
             return set()
-        manifest = stamped.manifest
-        stored = self._fetch(keys, manifest.stored_sizes)
-        wanted = {ref.chunk_id: ref.stored_digest for ref in manifest.chunks}
-        digests = map_parallel(
-            lambda chunk_id: chunk_digest(stored[chunk_id] or b""),
-            list(wanted),
-            size_bytes=sum(manifest.stored_sizes.values()),
-        )
-        damaged = {
-            chunk_id
-            for chunk_id, digest in zip(wanted, digests, strict=True)
-            if digest != wanted[chunk_id]
-        }
+        refs = list({ref.chunk_id: ref for ref in opened.manifest.chunks}.values())
+        stored = self._fetch(opened.keys, opened.manifest.stored_sizes)
+        pieces = [_piece(ref, stored) for ref in refs]
+        seal, codec = _seal(opened), opened.manifest.compression
+        damaged = {refs[index].chunk_id for index in find_damaged(pieces, codec=codec, seal=seal)}
         if not damaged:
-            self._verified.add(stamped.etag)
+            self._verified.add(opened.stamped.etag)
         return damaged
 
     def history(self, keys: SessionKeys, session_id: str, last: int) -> list[VersionRecord]:
@@ -129,18 +202,42 @@ class ContextReader:
             if head is None:
                 raise not_found(session_id)
             entries = self._redis.zrevrange(keys.history, 0, last, withscores=True)
-            members = [member.decode("utf-8", "replace") for member, _ in entries]
-            versions = [member.partition(":")[0] for member in members]
-            stored = self._redis.hmget(keys.manifests, versions) if versions else []
+            versions = [member.decode("utf-8", "replace") for member, _ in entries]
             try:
+                manifests = self.manifests(
+                    keys, session_id, head, (text.partition(":")[0] for text in versions)
+                )
                 return [
-                    _record(session_id, member, score, value)
-                    for member, (_, score), value in zip(members, entries, stored, strict=True)
+                    _record(session_id, member, score, stamped)
+                    for member, (_, score), stamped in zip(
+                        versions, entries, manifests, strict=True
+                    )
                 ]
             except ContextCorruptError:
                 if self.find_head(keys, session_id) == head:
                     raise
         raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
+
+    def manifests(
+        self, keys: SessionKeys, session_id: str, head: Head, versions: Iterable[str]
+    ) -> list[StampedManifest]:
+        """Manifests in the order asked for, a batch a round trip.
+
+        Raises:
+            ContextCorruptError: one is missing or not what was stored.
+        """
+        sealer = self.sealer(keys, session_id, head.data_key_id)
+        wanted = list(versions)
+        found = []
+        for start in range(0, len(wanted), MANIFESTS_AT_ONCE):
+            batch = wanted[start : start + MANIFESTS_AT_ONCE]
+            for version, stored in zip(
+                batch, self._redis.hmget(keys.manifests, batch), strict=True
+            ):
+                if stored is None:
+                    raise corrupt(session_id, version, "its manifest is missing")
+                found.append(decode_manifest(stored, session_id, version, sealer))
+        return found
 
     def vouch_for(self, etag: str) -> None:
         """Note that this process has just written, or seen whole, every chunk of that manifest."""
@@ -154,10 +251,11 @@ class ContextReader:
         Raises:
             ContextCorruptError: it is missing or not what was stored.
         """
+        sealer = self.sealer(keys, session_id, head.data_key_id)
         kept = self._manifests.find_kept(session_id, head.version)
         if kept is not None and kept.etag == head.etag:
             return kept
-        fetched = self._manifests.fetch(keys, session_id, head.version)
+        fetched = self._manifests.fetch(keys, session_id, head.version, sealer)
         if fetched is not None and fetched.etag == head.etag:
             return fetched
         if self.find_head(keys, session_id) != head:
@@ -165,62 +263,95 @@ class ContextReader:
         problem = "is missing" if fetched is None else "is not the one its head names"
         raise corrupt(session_id, head.version, f"its manifest {problem}")
 
-    def _read_once(
-        self, keys: SessionKeys, session_id: str, wanted: str | None, head: Head
-    ) -> Context | None:
-        """The context, or None if the version went meanwhile."""
-        stamped = self._find_manifest(keys, session_id, wanted, head)
-        if stamped is None:
-            return None
-        content = self._content(keys, stamped)
-        return None if content is None else self._context(keys, stamped, content, head)
+    def pieces(self, opened: OpenedVersion) -> Iterator[bytes]:
+        """The version's plain bytes in order, each piece verified, a few megabytes at a time.
 
-    def _find_manifest(
+        That the whole is what was stored shows only in its hash, which is the caller's to check.
+        """
+        batch: list[ChunkRef] = []
+        batch_bytes = 0
+        for ref in opened.manifest.chunks:
+            batch.append(ref)
+            batch_bytes += ref.size_bytes
+            if batch_bytes >= FETCH_BYTES:
+                yield from self._open_refs(opened, batch)
+                batch, batch_bytes = [], 0
+        if batch:
+            yield from self._open_refs(opened, batch)
+
+    def part(self, opened: OpenedVersion, start_byte: int, end_byte: int) -> tuple[bytes, int]:
+        """Plain bytes that cover the range, verified, and where the first of them stands.
+
+        Fetches only the chunks that the range touches.
+        """
+        refs: list[ChunkRef] = []
+        first_byte = position = 0
+        for ref in opened.manifest.chunks:
+            if position < end_byte and position + ref.size_bytes > start_byte:
+                first_byte = first_byte if refs else position
+                refs.append(ref)
+            position += ref.size_bytes
+        return b"".join(self._open_refs(opened, refs)), first_byte
+
+    def _open_refs(self, opened: OpenedVersion, refs: list[ChunkRef]) -> list[bytes]:
+        stored = self._fetch_all(opened, {ref.chunk_id: ref.stored_bytes for ref in refs})
+        pieces = [_piece(ref, stored) for ref in refs]
+        return _checked(
+            opened,
+            lambda: open_pieces(pieces, codec=opened.manifest.compression, seal=_seal(opened)),
+        )
+
+    def _open(
         self, keys: SessionKeys, session_id: str, wanted: str | None, head: Head
-    ) -> StampedManifest | None:
+    ) -> OpenedVersion | None:
+        """The version, or None if the head is another by now."""
+        sealer = self.sealer(keys, session_id, head.data_key_id)
         if wanted is None or wanted == head.version:
-            return self.head_manifest(keys, session_id, head)
-        stamped = self._manifests.fetch(keys, session_id, wanted)
+            stamped = self.head_manifest(keys, session_id, head)
+            return None if stamped is None else OpenedVersion(keys, head, stamped, sealer)
+        stamped = self._manifests.fetch(keys, session_id, wanted, sealer)
         if stamped is None:
             raise VersionNotFoundError(
                 f"session {session_id} has no version {wanted}; its head is {head.version}"
             )
-        return stamped
+        return OpenedVersion(keys, head, stamped, sealer)
 
-    def _content(self, keys: SessionKeys, stamped: StampedManifest) -> str | None:
-        """The text, or None if the version was collected while its chunks were fetched."""
-        try:
-            if self._cache is None:
-                return self._load(keys, stamped)
-            return self._cache.get_or_load(
-                stamped.manifest.content_hash, lambda: self._load(keys, stamped)
-            )
-        except _VersionGoneError:
-            return None
+    def _content(self, opened: OpenedVersion) -> str:
+        if self._cache is None:
+            return self._load(opened)
+        return self._cache.get_or_load(self.cache_key(opened), lambda: self._load(opened))
 
-    def _load(self, keys: SessionKeys, stamped: StampedManifest) -> str:
-        manifest = stamped.manifest
-        stored = self._fetch(keys, manifest.stored_sizes)
-        missing = next((chunk_id for chunk_id, value in stored.items() if value is None), None)
-        if missing is not None:
-            if not self._redis.hexists(keys.manifests, manifest.version):
-                raise _VersionGoneError
-            raise corrupt(manifest.session_id, manifest.version, f"chunk {missing} is missing")
-        pieces = [
-            StoredPiece(ref.size_bytes, stored[ref.chunk_id] or b"", ref.stored_digest)
-            for ref in manifest.chunks
-        ]
-        try:
-            text = join(
+    def cache_key(self, opened: OpenedVersion) -> str:
+        """What the text is cached under: what a seal hides is shared within its provider only."""
+        scope = "" if opened.sealer is None else f"{self._data_keys.cache_scope}:"
+        return f"{scope}{opened.manifest.content_hash}"
+
+    def _load(self, opened: OpenedVersion) -> str:
+        manifest = opened.manifest
+        stored = self._fetch_all(opened, manifest.stored_sizes)
+        pieces = [_piece(ref, stored) for ref in manifest.chunks]
+        text = _checked(
+            opened,
+            lambda: join(
                 pieces,
                 codec=manifest.compression,
                 size_bytes=manifest.size_bytes,
                 content_hash=manifest.content_hash,
-            )
-        except ContextCorruptError as error:
-            raise corrupt(manifest.session_id, manifest.version, str(error)) from error
-        self.vouch_for(stamped.etag)
+                seal=_seal(opened),
+            ),
+        )
+        self.vouch_for(opened.stamped.etag)
         return text
+
+    def _fetch_all(self, opened: OpenedVersion, sizes: dict[int, int]) -> dict[int, bytes | None]:
+        stored = self._fetch(opened.keys, sizes)
+        missing = next((chunk_id for chunk_id, value in stored.items() if value is None), None)
+        if missing is not None:
+            manifest = opened.manifest
+            if not self._redis.hexists(opened.keys.manifests, manifest.version):
+                raise VersionGoneError
+            raise corrupt(manifest.session_id, manifest.version, f"chunk {missing} is missing")
+        return stored
 
     def _fetch(self, keys: SessionKeys, sizes: dict[int, int]) -> dict[int, bytes | None]:
         """Stored bytes by chunk id, in batches: no single reply holds up the server for long."""
@@ -241,22 +372,23 @@ class ContextReader:
         values = self._redis.mget([keys.chunk(chunk_id) for chunk_id in ids])
         return dict(zip(ids, values, strict=True))
 
-    def _context(
-        self, keys: SessionKeys, stamped: StampedManifest, content: str, head: Head
-    ) -> Context:
-        manifest = stamped.manifest
+    def _context(self, opened: OpenedVersion, content: str) -> Context:
+        manifest = opened.manifest
         return Context(
             content=content,
             session_id=manifest.session_id,
             version=manifest.version,
             content_hash=manifest.content_hash,
-            etag=stamped.etag,
+            etag=opened.stamped.etag,
             size_bytes=manifest.size_bytes,
             author=manifest.author,
-            committed_at=self._committed_at(keys, manifest, head),
+            committed_at=self.committed_at(opened.keys, manifest, opened.head),
+            content_type=manifest.content_type,
+            metadata=dict(manifest.metadata),
         )
 
-    def _committed_at(self, keys: SessionKeys, manifest: Manifest, head: Head) -> datetime:
+    def committed_at(self, keys: SessionKeys, manifest: Manifest, head: Head) -> datetime:
+        """When a version was committed, by Redis' clock."""
         if manifest.version == head.version:
             return utc_from_ms(head.committed_at_us / 1000)
         score = self._redis.zscore(keys.history, f"{manifest.version}:{manifest.content_hash}")
@@ -265,11 +397,32 @@ class ContextReader:
         return utc_from_seconds(score)
 
 
-def _record(session_id: str, member: str, score: float, stored: bytes | None) -> VersionRecord:
+def _seal(opened: OpenedVersion) -> SessionSeal | None:
+    if opened.sealer is None:
+        return None
+    return SessionSeal(opened.sealer, opened.manifest.session_id)
+
+
+def _piece(ref: ChunkRef, stored: dict[int, bytes | None]) -> StoredPiece:
+    return StoredPiece(ref.size_bytes, stored[ref.chunk_id] or b"", ref.stored_digest, ref.digest)
+
+
+def _checked(opened: OpenedVersion, load: Callable[[], T]) -> T:
+    """What `load` gives; what it finds damaged, named with session and version."""
+    manifest = opened.manifest
+    try:
+        return load()
+    except SealBrokenError as error:
+        raise SealBrokenError(
+            f"session {manifest.session_id} version {manifest.version}: {error}"
+        ) from error
+    except ContextCorruptError as error:
+        raise corrupt(manifest.session_id, manifest.version, str(error)) from error
+
+
+def _record(session_id: str, member: str, score: float, stamped: StampedManifest) -> VersionRecord:
     version, _, hash_ = member.partition(":")
-    if stored is None:
-        raise corrupt(session_id, version, "its manifest is missing")
-    etag, manifest, _ = decode_manifest(stored, session_id, version)
+    manifest = stamped.manifest
     if manifest.content_hash != hash_:
         raise corrupt(session_id, version, "history and manifest name different contents")
     return VersionRecord(
@@ -278,9 +431,12 @@ def _record(session_id: str, member: str, score: float, stored: bytes | None) ->
         committed_at=utc_from_seconds(score),
         author=manifest.author,
         action=manifest.action,
+        operation=manifest.operation,
         parent=manifest.parent,
+        base=manifest.base,
+        source=manifest.source,
         size_bytes=manifest.size_bytes,
-        etag=etag,
+        etag=stamped.etag,
     )
 
 
@@ -303,7 +459,7 @@ class _Etags:
                 self._etags.popitem(last=False)
 
 
-class _VersionGoneError(Exception):
+class VersionGoneError(Exception):
     """The version was collected between the reading of its manifest and of its chunks."""
 
 

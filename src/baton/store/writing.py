@@ -1,31 +1,34 @@
-"""The write path: cut, compress, stage, commit; in one round trip where the base is known."""
+"""The write path: cut, compress, seal, stage, publish; one round trip for each try."""
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from baton.clock import utc_from_ms, utc_from_seconds
-from baton.content.chunking import average_chunk_bytes
-from baton.content.chunks import Piece, hash_and_split, split
+from baton.content.text import encode_text
 from baton.content.tokens import estimate_tokens
-from baton.errors import ContextImmutableError, SessionBusyError, VersionNotFoundError
 from baton.ids import new_operation_id
 from baton.scripts import Script
-from baton.store.manifest import ChunkRef, Manifest, StampedManifest
-from baton.store.reading import archived_error, corrupt, not_found
-from baton.store.records import Commit
+from baton.store.cutting import Cuts, shared_versions
+from baton.store.manifest import Manifest
+from baton.store.recent import RecentText, RecentTexts
 from baton.versions import next_version, parse_version
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from baton.binary_redis import BinaryRedis
     from baton.content.compression import Codec
+    from baton.content.sealing import Sealer
+    from baton.store.audit_entries import Caller
+    from baton.store.cutting import Placed
+    from baton.store.data_keys import DataKeys, NewDataKey
     from baton.store.keys import SessionKeys
+    from baton.store.manifest import ContentType, StampedManifest, WriteAction, WriteOperation
     from baton.store.manifests import Manifests
-    from baton.store.reading import ContextReader
+    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.records import Conflict, Policy
     from baton.versions import Bump, Version
 
 _COMMIT: Final = Script("baton.store", "commit")
@@ -33,16 +36,32 @@ _REFRESH: Final = Script("baton.store", "refresh")
 _DELETE: Final = Script("baton.store", "delete")
 
 STAGING_MS: Final = 60_000
-MAX_RACES: Final = 64
-MAX_PAUSE_SECONDS: Final = 0.25
+
+_AUDITED: Final[dict[WriteOperation, str]] = {
+    "put": "updated",
+    "append": "appended",
+    "merge": "merged",
+    "resolve": "resolved",
+    "rollback": "rolled_back",
+    "fork": "forked",
+    "import": "imported",
+    "restore": "restored",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A write on its way: its content, what its writer saw, and the name it is staged under.
 
-    `base` is a version, or empty for a blind write. `once`: the name was given by the caller and
-    is remembered with the session.
+    Attributes:
+        base: a version, or empty for a blind write.
+        once: the name was given by the caller and is remembered with the session.
+        content_type: None: the session's.
+        metadata: None: the session's.
+        sealed: a session that begins with it is sealed.
+        resolves: the pending revision that goes with this commit, or empty.
+        create: the session must not exist yet.
+        like: a version of the session whose chunks this content shares, besides the head's.
     """
 
     keys: SessionKeys
@@ -54,78 +73,94 @@ class Draft:
     bump: Bump
     operation_id: str
     once: bool
+    policy: Policy = "merge"
+    content_type: ContentType | None = None
+    metadata: Mapping[str, Any] | None = None
+    sealed: bool = False
+    operation: WriteOperation = "put"
+    source: str | None = None
+    resolves: str = ""
+    create: bool = False
+    like: OpenedVersion | None = None
+    cuts: Cuts = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cuts", Cuts(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A draft and what it is to be built on: the head as last seen, or nothing.
+
+    Attributes:
+        always: a new version even where the head has the same content.
+        pending_ms: how long it is kept as a pending revision; 0 for a version.
+        conflicts: why it is a pending revision.
+        counts_equal_changes: equal content that another wrote is not this write done.
+        replaced: the version that it takes the place of, unseen by its writer.
+    """
+
+    draft: Draft
+    parent: OpenedVersion | None
+    action: WriteAction
+    always: bool = False
+    pending_ms: int = 0
+    conflicts: tuple[Conflict, ...] = ()
+    counts_equal_changes: bool = False
+    replaced: str | None = None
+
+
+class Answer(NamedTuple):
+    """What commit.lua said; its header names the kinds."""
+
+    kind: str
+    version: str
+    etag: str
+    content_hash: str
+    at_us: int
+    version_count: int
+    sent_etag: str
 
 
 class ContextWriter:
-    """Commits versions. See `ContextStore.put` for the contract."""
+    """Publishes plans. Knows nothing of policies: whoever built on a head gone by is `stale`."""
 
     def __init__(
         self,
         client: BinaryRedis,
         manifests: Manifests,
         reader: ContextReader,
+        data_keys: DataKeys,
         *,
         compression: Codec,
         backstop_ms: int,
+        caller: Caller,
     ) -> None:
         self._redis = client
         self._manifests = manifests
         self._reader = reader
+        self._data_keys = data_keys
         self._compression = compression
         self._backstop_ms = backstop_ms
+        self._caller = caller
+        self._recent = RecentTexts()
 
-    def commit(self, draft: Draft) -> Commit:
-        """Commit `draft`, again on a newer head if it is blind and another writer came between."""
-        done = self._find_done(draft)
-        if done is not None:
-            return done
-        lost_chunks: set[int] = set()
-        hash_ = ""
-        kept = True
-        for race in range(MAX_RACES):
-            base = self._find_base(draft, kept=kept)
-            if base is not None:
-                lost_chunks |= self._reader.find_damaged(draft.keys, base)
-            known = self._known_chunks(base, lost_chunks)
-            hash_, pieces = self._cut(draft, hash_, base, known)
-            manifest = self._manifest(draft, hash_, base, _place(pieces, known, base))
-            answer = self._send(draft, base, pieces, manifest.encode(), repair=bool(lost_chunks))
+    def publish(self, plan: Plan) -> Answer:
+        """Try to publish; the script's answer, once no chunk is missing."""
+        lost: set[int] = set()
+        new_key = self._new_key(plan)
+        sealer = _sealer(plan, new_key)
+        while True:
+            for opened in shared_versions(plan):
+                lost |= self._reader.find_damaged(opened)
+            answer = self._send(plan, sealer, new_key, lost)
             match answer[0]:
                 case b"missing_chunk":
-                    lost_chunks.update(answer[1:])
-                case b"deleting":
-                    self.finish_deletion(draft.keys)
-                case b"stale":
-                    kept = False
-                    lost_chunks.clear()
-                    time.sleep(random.uniform(0, min(0.005 * race, MAX_PAUSE_SECONDS)))  # noqa: S311
+                    lost.update(answer[1:])
                 case b"missing_staging":
                     pass
                 case _:
-                    return _outcome(draft, answer)
-        raise SessionBusyError(
-            f"session {draft.session_id}: other writers won {MAX_RACES} races in a row"
-        )
-
-    def _find_done(self, draft: Draft) -> Commit | None:
-        """The answer that this write, under the name its caller gave it, got before."""
-        if not draft.once:
-            return None
-        version = self._redis.hget(draft.keys.operations, draft.operation_id)
-        if version is None:
-            return None
-        stamped = self._manifests.fetch(draft.keys, draft.session_id, version.decode())
-        if stamped is None:
-            return None  # collected since; the script decides
-        hash_ = stamped.manifest.content_hash
-        score = self._redis.zscore(draft.keys.history, f"{version.decode()}:{hash_}")
-        return Commit(
-            version=version.decode(),
-            action="accepted",
-            etag=stamped.etag,
-            content_hash=hash_,
-            committed_at=utc_from_seconds(score or 0.0),
-        )
+                    return self._finished(plan, answer, new_key)
 
     def refresh_expiry(self, keys: SessionKeys) -> None:
         """Move the expiry of all keys of the session to the backstop from now."""
@@ -142,194 +177,168 @@ class ContextWriter:
         self._delete(keys, "", "")
 
     def _delete(self, keys: SessionKeys, agent_id: str, deletion_id: str) -> bool:
+        caller = json.dumps(self._caller.as_dict())
         while True:
-            done, _ = _DELETE(self._redis, [keys.base], [agent_id, deletion_id])
+            done, _ = _DELETE(self._redis, [keys.base], [agent_id, deletion_id, caller])
             if done:
                 return bool(done > 0)
 
-    def _find_base(self, draft: Draft, *, kept: bool) -> StampedManifest | None:
-        """What to build on: the named base, or the head for a blind write; None: from nothing."""
-        if draft.base:
-            known = self._manifests.find_kept(draft.session_id, draft.base) if kept else None
-            return known or self._fetch_base(draft)
-        head = self._reader.find_head(draft.keys, draft.session_id)
-        if head is None:
-            return None
-        return self._reader.head_manifest(draft.keys, draft.session_id, head)
-
-    def _fetch_base(self, draft: Draft) -> StampedManifest | None:
-        fetched = self._manifests.fetch(draft.keys, draft.session_id, draft.base)
-        head = self._reader.find_head(draft.keys, draft.session_id)
-        if head is not None and head.version == draft.base:
-            # Missing, or another than its head names, is damage: `head_manifest` raises.
-            return self._reader.head_manifest(draft.keys, draft.session_id, head)
-        if fetched is None and head is not None and _above(draft.base, head.version):
-            raise VersionNotFoundError(
-                f"session {draft.session_id} has no version {draft.base}; its head is "
-                f"{head.version}"
-            )
-        return fetched
-
-    def _known_chunks(self, base: StampedManifest | None, lost: set[int]) -> dict[str, ChunkRef]:
-        """Chunks of the base by the digest of their plain bytes: these need not be sent again."""
-        if base is None or base.manifest.compression != self._compression:
-            return {}
-        return {ref.digest: ref for ref in base.manifest.chunks if ref.chunk_id not in lost}
-
-    def _cut(
-        self, draft: Draft, hash_: str, base: StampedManifest | None, known: dict[str, ChunkRef]
-    ) -> tuple[str, list[Piece]]:
-        """The content's hash, computed once, and its pieces; those not `known` ready to store."""
-        average = average_chunk_bytes(
-            len(draft.data), base.manifest.average_chunk_bytes if base else None
-        )
-        if hash_:
-            return hash_, split(
-                draft.data, average_bytes=average, codec=self._compression, known=known.keys()
-            )
-        return hash_and_split(
-            draft.data, average_bytes=average, codec=self._compression, known=known.keys()
-        )
-
-    def _manifest(
-        self,
-        draft: Draft,
-        content_hash: str,
-        base: StampedManifest | None,
-        placed: tuple[int, list[ChunkRef]],
-    ) -> Manifest:
-        parent = None if base is None else base.manifest.version
-        next_chunk, chunks = placed
-        return Manifest(
-            session_id=draft.session_id,
-            version=str(
-                next_version(
-                    None if parent is None else parse_version(parent), draft.explicit, draft.bump
-                )
-            ),
-            parent=parent,
-            author=draft.agent_id,
-            action="accepted",
-            operation_id=draft.operation_id,
-            content_hash=content_hash,
-            size_bytes=len(draft.data),
-            size_tokens=estimate_tokens(len(draft.data)),
-            compression=self._compression,
-            average_chunk_bytes=average_chunk_bytes(
-                len(draft.data), base.manifest.average_chunk_bytes if base else None
-            ),
-            next_chunk=next_chunk,
-            chunks=tuple(chunks),
-        )
-
-    def _request(
-        self,
-        draft: Draft,
-        base: StampedManifest | None,
-        stamped: StampedManifest,
-        staged: list[bytes],
-        *,
-        repair: bool,
-    ) -> str:
-        """The first argument of commit.lua; its header names the fields."""
-        manifest = stamped.manifest
-        first_new = 0 if base is None else base.manifest.next_chunk
-        referenced = [(id_, size) for id_, size in manifest.stored_sizes.items() if id_ < first_new]
-        return json.dumps(
-            {
-                "operation": draft.operation_id,
-                "once": draft.once,
-                "agent": draft.agent_id,
-                "base": draft.base,
-                "blind": not draft.base,
-                "explicit": draft.explicit is not None,
-                # A new version even of equal content: the head's own chunks are damaged.
-                "repair": repair,
-                "version": manifest.version,
-                "etag": stamped.etag,
-                "content_hash": manifest.content_hash,
-                "expected_etag": "" if base is None else base.etag,
-                "expected_next_chunk": first_new,
-                "size_bytes": manifest.size_bytes,
-                "size_tokens": manifest.size_tokens,
-                "chunk_count": len(manifest.chunks),
-                "compression": manifest.compression,
-                "backstop_ms": self._backstop_ms,
-                "staging": draft.keys.staging_prefix(draft.operation_id),
-                "staged": [len(chunk) for chunk in staged],
-                "referenced": referenced,
-            }
-        )
+    def _new_key(self, plan: Plan) -> NewDataKey | None:
+        if plan.parent is None and plan.draft.sealed:
+            return self._data_keys.new(plan.draft.session_id)
+        return None
 
     def _send(
-        self,
-        draft: Draft,
-        base: StampedManifest | None,
-        pieces: list[Piece],
-        stamped: StampedManifest,
-        *,
-        repair: bool,
+        self, plan: Plan, sealer: Sealer | None, new_key: NewDataKey | None, lost: set[int]
     ) -> list[Any]:
         """Stage the new chunks and commit them, in one round trip; the script's answer."""
-        staged = [piece.stored for piece in pieces if piece.stored is not None]
+        draft = plan.draft
+        before = None if plan.parent is None else self._recent.find(plan.parent.stamped.etag)
+        placed = draft.cuts.place(plan, sealer, self._compression, lost, before)
+        stamped = self._manifest(plan, placed).encode(sealer)
         prefix = draft.keys.staging_prefix(draft.operation_id)
         pipeline = self._redis.pipeline(transaction=False)
-        for index, chunk in enumerate(staged):
+        for index, chunk in enumerate(placed.staged):
             pipeline.set(f"{prefix}{index}", chunk, px=STAGING_MS)
-        request = self._request(draft, base, stamped, staged, repair=repair)
+        request = self._request(plan, stamped, placed.staged, repair=bool(lost))
+        request["wrapped_key"] = new_key.stored if new_key else ""
         answer: list[Any] = _COMMIT.after(
-            pipeline, self._redis, [draft.keys.base], [request, stamped.stored]
+            pipeline, self._redis, [draft.keys.base], [json.dumps(request), stamped.stored]
         )
         if answer[0] in (b"accepted", b"repeated") and answer[2].decode() == stamped.etag:
             self._manifests.keep(stamped)
             self._reader.vouch_for(stamped.etag)
-        if answer[0] == b"accepted" and answer[5]:
-            self.refresh_expiry(draft.keys)
-        return answer
+            self._remember(plan, stamped.etag)
+        return [*answer, stamped.etag]
 
+    def recent_content(self, opened: OpenedVersion) -> bytes:
+        """The UTF-8 of a version about to be written on: as this process wrote it, or read now."""
+        recent = self._recent.find(opened.stamped.etag)
+        if recent is not None:
+            return recent.data
+        data = self._reader.content(opened).encode()
+        self._recent.keep(opened.stamped.etag, RecentText(data, ()), "")
+        return data
 
-def _place(
-    pieces: list[Piece], known: dict[str, ChunkRef], base: StampedManifest | None
-) -> tuple[int, list[ChunkRef]]:
-    """The next free chunk id, and where each piece is: in a chunk of the base or in a new one."""
-    next_chunk = 0 if base is None else base.manifest.next_chunk
-    refs = dict(known)
-    chunks = []
-    for piece in pieces:
-        if piece.stored is not None:
-            refs[piece.digest] = ChunkRef(
-                chunk_id=next_chunk,
-                size_bytes=piece.size_bytes,
-                stored_bytes=len(piece.stored),
-                digest=piece.digest,
-                stored_digest=piece.stored_digest,
-            )
-            next_chunk += 1
-        chunks.append(refs[piece.digest])
-    return next_chunk, chunks
+    def _remember(self, plan: Plan, etag: str) -> None:
+        if plan.draft.cuts.text is not None:
+            replaced = "" if plan.parent is None else plan.parent.stamped.etag
+            self._recent.keep(etag, plan.draft.cuts.text, instead_of=replaced)
 
+    def _finished(self, plan: Plan, answer: list[Any], new_key: NewDataKey | None) -> Answer:
+        kind, version, etag, hash_, at_us = (part.decode() for part in answer[:5])
+        refresh_due, version_count, sent_etag = answer[5:]
+        if kind == "accepted" and new_key is not None:
+            self._data_keys.keep(plan.draft.session_id, new_key.sealer)
+        if kind == "accepted" and refresh_due:
+            self.refresh_expiry(plan.draft.keys)
+        return Answer(kind, version, etag, hash_, int(float(at_us)), version_count, sent_etag)
 
-def _above(version: str, other: str) -> bool:
-    return parse_version(version) > parse_version(other)
-
-
-def _outcome(draft: Draft, answer: list[Any]) -> Commit:
-    kind = answer[0].decode()
-    if kind == "absent":
-        raise not_found(draft.session_id)
-    if kind == "orphaned":
-        raise corrupt(draft.session_id, "?", "its container is missing, its versions are not")
-    if kind == "immutable":
-        raise ContextImmutableError(
-            f"session {draft.session_id} is immutable; write to a new session instead"
+    def _manifest(self, plan: Plan, placed: Placed) -> Manifest:
+        draft = plan.draft
+        parent = None if plan.parent is None else plan.parent.manifest
+        head = None if parent is None else parse_version(parent.version)
+        metadata = (parent.metadata if parent else {}) if draft.metadata is None else draft.metadata
+        version = str(next_version(head, draft.explicit, draft.bump))
+        return Manifest(
+            session_id=draft.session_id,
+            # A pending revision has no version; what it is sealed for is its own name.
+            version=pending_name(draft.operation_id) if plan.pending_ms else version,
+            parent=None if parent is None else parent.version,
+            base=draft.base or None,
+            author=draft.agent_id,
+            action=plan.action,
+            operation=draft.operation,
+            operation_id=draft.operation_id,
+            source=draft.source,
+            content_hash=placed.content_hash,
+            content_type=_content_type(plan),
+            metadata=dict(metadata),
+            size_bytes=len(draft.data),
+            size_tokens=estimate_tokens(len(draft.data)),
+            compression=self._compression,
+            average_chunk_bytes=placed.average_bytes,
+            next_chunk=placed.next_chunk,
+            chunks=placed.chunks,
         )
-    if kind == "archived":
-        raise archived_error(draft.session_id)
-    version, etag, content_hash, at_us = (part.decode() for part in answer[1:5])
-    return Commit(
-        version=version,
-        action="rejected" if kind == "rejected" else "accepted",
-        etag=etag,
-        content_hash=content_hash,
-        committed_at=utc_from_ms(float(at_us) / 1000),
+
+    def _request(
+        self, plan: Plan, stamped: StampedManifest, staged: list[bytes], *, repair: bool
+    ) -> dict[str, Any]:
+        """The first argument of commit.lua; its header names the fields."""
+        draft, manifest, parent = plan.draft, stamped.manifest, plan.parent
+        first_new = 0 if parent is None else parent.head.next_chunk
+        referenced = [(id_, size) for id_, size in manifest.stored_sizes.items() if id_ < first_new]
+        audit = "merged" if plan.action == "merged" else _AUDITED[draft.operation]
+        return {
+            "operation": draft.operation_id,
+            "once": draft.once,
+            "agent": draft.agent_id,
+            "caller": self._caller.as_dict(),
+            "base": draft.base,
+            "audit": audit,
+            "version": manifest.version,
+            "etag": stamped.etag,
+            "content_hash": manifest.content_hash,
+            "create": draft.create,
+            "expected_etag": "" if parent is None else parent.stamped.etag,
+            "expected_next_chunk": first_new,
+            "may_be_unchanged": not (repair or plan.always or _adds(plan)),
+            "counts_equal_changes": plan.counts_equal_changes,
+            "size_bytes": manifest.size_bytes,
+            "size_tokens": manifest.size_tokens,
+            "chunk_count": len(manifest.chunks),
+            "content_type": manifest.content_type,
+            "compression": manifest.compression,
+            "backstop_ms": self._backstop_ms,
+            "data_key": stamped.data_key_id,
+            "resolves": draft.resolves,
+            "conflict": _conflict(plan),
+            "source": draft.source or "",
+            "staging": draft.keys.staging_prefix(draft.operation_id),
+            "staged": [len(chunk) for chunk in staged],
+            "referenced": referenced,
+        }
+
+
+def pending_name(conflict_id: str) -> str:
+    """What stands for the version in a pending revision's manifest."""
+    return f"pending:{conflict_id}"
+
+
+def with_text(draft: Draft, text: str) -> Draft:
+    """The draft with another content."""
+    return replace(draft, data=encode_text(text))
+
+
+def _sealer(plan: Plan, new_key: NewDataKey | None) -> Sealer | None:
+    if new_key is not None:
+        return new_key.sealer
+    return None if plan.parent is None else plan.parent.sealer
+
+
+def _content_type(plan: Plan) -> ContentType:
+    if plan.draft.content_type is not None:
+        return plan.draft.content_type
+    return "text/plain" if plan.parent is None else plan.parent.manifest.content_type
+
+
+def _adds(plan: Plan) -> bool:
+    """Whether it is a version of its own even where the head has the same content."""
+    if plan.parent is None or plan.pending_ms or plan.draft.explicit is not None:
+        return True
+    manifest, metadata = plan.parent.manifest, plan.draft.metadata
+    return _content_type(plan) != manifest.content_type or (
+        metadata is not None and dict(metadata) != manifest.metadata
     )
+
+
+def _conflict(plan: Plan) -> dict[str, Any] | str:
+    if not plan.pending_ms or plan.parent is None:
+        return ""
+    return {
+        "base": plan.draft.base,
+        "head": plan.parent.manifest.version,
+        "expires_ms": plan.pending_ms,
+        "size_bytes": len(plan.draft.data),
+    }

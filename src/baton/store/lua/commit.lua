@@ -1,27 +1,36 @@
--- Does: commits one version of a session: checks everything, then publishes chunks, manifest, head,
---       metadata, history and audit at once. Asked twice with the same manifest, answers the same.
+-- Does: commits one version of a session, or one pending revision: checks everything, then publishes
+--       chunks, manifest, head, metadata, history and audit at once. Asked twice with the same
+--       manifest, answers the same.
 -- KEYS[1]: the session's base key
--- ARGV[1]: JSON {operation, once, agent, base, blind, explicit, version, etag, content_hash,
---          expected_etag, expected_next_chunk, repair, size_bytes, size_tokens, chunk_count, compression,
---          backstop_ms, staging, staged: [stored bytes of each new chunk],
---          referenced: [[chunk id, stored bytes], ...]}; "" stands for absent
+-- ARGV[1]: JSON {operation, once, agent, caller, base, audit, version, etag, content_hash, create,
+--          expected_etag, expected_next_chunk, may_be_unchanged, counts_equal_changes, size_bytes,
+--          size_tokens, chunk_count, content_type, compression, backstop_ms, data_key, wrapped_key,
+--          resolves, conflict, source, staging, staged: [stored bytes of each new chunk],
+--          referenced: [[chunk id, stored bytes], ...]}; "" stands for absent. `conflict` is the
+--          pending revision's {base, head, expires_ms, size_bytes}, or "" for a version
 -- ARGV[2]: the manifest as stored
--- Returns: {answer, head, head etag, head content hash, head time in us, refresh due 0|1}, answer
---          one of accepted, repeated, unchanged, rejected, stale, absent, orphaned, deleting,
---          immutable, archived; or {missing_staging}, {missing_chunk, id, ...}
+-- Returns: {answer, version, etag, content hash, time in us, refresh due 0|1, versions}, answer one
+--          of accepted, repeated, unchanged, stale (these of the head or of the repeated version),
+--          conflicted, absent, exists, orphaned, deleting, immutable, archived, sealed, unsealed,
+--          resolved; or {missing_staging}, {missing_chunk, id, ...}
 -- Errors:  none of its own
 -- include: expiry.lua
+-- include: audit.lua
 local base = KEYS[1]
 local request = cjson.decode(ARGV[1])
 local now_us = redis_now_us()
+local now_ms = math.floor(now_us / 1000)
 
+check_audit(base)
 local fields = redis.call('HMGET', base, 'state', 'immutable', 'archived', 'head', 'head_etag',
-                          'head_hash', 'head_at', 'next_chunk')
+                          'head_hash', 'head_at', 'next_chunk', 'data_key')
 local head = fields[4] or ''
 local next_chunk = tonumber(fields[8] or '0')
+local is_conflict = request.conflict ~= ''
 
 local function answer(kind, version, etag, hash, at, due)
-  return {kind, version or '', etag or '', hash or '', at or '0', due or 0}
+  return {kind, version or '', etag or '', hash or '', at or '0', due or 0,
+          redis.call('HLEN', base .. ':manifests')}
 end
 
 local function answer_head(kind)
@@ -34,27 +43,44 @@ local function drop_staging()
   end
 end
 
+local function audit(operation, version, details)
+  append_audit(base, {at = now_ms, agent = request.agent, operation = operation, version = version,
+                      caller = request.caller, details = details})
+end
+
+local function deny(kind)
+  drop_staging()
+  audit('denied', head, {operation = request.audit, reason = kind})
+  return answer_head(kind)
+end
+
+local function drop_conflict()
+  if request.resolves ~= '' then
+    redis.call('HDEL', base .. ':conflicts', request.resolves)
+    redis.call('HDEL', base .. ':pending', request.resolves)
+    redis.call('HINCRBY', base, 'epoch', 1)
+  end
+end
+
 -- The head has this content already: no new version, but it is now this writer's as well.
 local function answer_unchanged()
   drop_staging()
+  drop_conflict()
   redis.call('HSET', base .. ':authors', request.agent, head)
   if request.once then
     redis.call('HSET', base .. ':operations', request.operation, head)
   end
-  append_audit(base, {at = math.floor(now_us / 1000), agent = request.agent,
-                      operation = 'updated', version = head,
-                      details = {base = request.base, unchanged = true}})
-  adopt_expiry(base)
+  audit(request.audit, head, {base = request.base, unchanged = true})
+  adopt_expiry(base, {':authors', ':operations'})
   return answer_head('unchanged')
 end
 
 local function answer_version(kind, version)
   local stored = redis.call('HGET', base .. ':manifests', version)
-  if not stored then
+  local etag, hash = string.match(stored or '', '^(%S+) ([^\n]+)')
+  if not etag then
     return answer_head(kind)
   end
-  local etag = string.sub(stored, 1, 64)
-  local hash = cjson.decode(string.sub(stored, 66)).content_hash
   local at = redis.call('ZSCORE', base .. ':history', version .. ':' .. hash)
   return answer(kind, version, etag, hash, number_text(tonumber(at or '0') * 1000000))
 end
@@ -69,13 +95,14 @@ if request.once then
     return answer_version('repeated', done)
   end
 end
-local twin = redis.call('HGET', base .. ':manifests', request.version)
-if twin and string.sub(twin, 1, 64) == request.etag then
+local holder = is_conflict and ':pending' or ':manifests'
+local twin = redis.call('HGET', base .. holder, is_conflict and request.operation or request.version)
+if twin and string.sub(twin, 1, #request.etag) == request.etag then
   drop_staging()
-  return answer_version('repeated', request.version)
+  return is_conflict and answer_head('conflicted') or answer_version('repeated', request.version)
 end
 if fields[2] == '1' then
-  return answer('immutable')
+  return deny('immutable')
 end
 if fields[3] == '1' then
   return answer('archived')
@@ -86,18 +113,27 @@ end
 if head == '' and redis.call('EXISTS', base .. ':manifests') == 1 then
   return answer('orphaned')
 end
-if fields[6] == request.content_hash and not request.explicit and not request.repair then
+if head ~= '' and request.create then
+  drop_staging()
+  return answer_head('exists')
+end
+-- Another key, or none: a session begun anew is stale, and what remains is never let in.
+local same_etag = request.expected_etag == (fields[5] or '')
+if head ~= '' and same_etag and request.data_key ~= (fields[9] or '') then
+  return deny(request.data_key == '' and 'sealed' or 'unsealed')
+end
+if request.resolves ~= ''
+    and redis.call('HEXISTS', base .. ':conflicts', request.resolves) == 0 then
+  drop_staging()
+  return answer_head('resolved')
+end
+if request.may_be_unchanged and fields[6] == request.content_hash
+    and (same_etag or not request.counts_equal_changes) then
   return answer_unchanged()
 end
-if request.base ~= '' and request.base ~= head then
-  if fields[6] == request.content_hash then
-    return answer_unchanged()
-  end
-  drop_staging()
-  return answer_head('rejected')
-end
 -- By etag, not by version: a session deleted and begun anew has the same version numbers.
-if request.expected_etag ~= (fields[5] or '') or request.expected_next_chunk ~= next_chunk then
+if not same_etag or request.expected_next_chunk ~= next_chunk then
+  drop_staging()
   return answer_head('stale')
 end
 for i, size in ipairs(request.staged) do
@@ -116,44 +152,69 @@ if #missing > 1 then
 end
 
 -- Every check has passed; from here on only writes.
-local created = head == ''
-local now_ms = math.floor(now_us / 1000)
--- Two commits within one tick of the clock still have an order.
-local at_us = math.max(now_us, tonumber(fields[7] or '0') + 1)
 for i = 1, #request.staged do
   redis.call('RENAME', request.staging .. (i - 1),
              base .. ':chunks:' .. number_text(next_chunk + i - 1))
 end
 expire_chunks(base, next_chunk, next_chunk + #request.staged - 1, request.backstop_ms)
+redis.call('HSET', base, 'next_chunk', number_text(next_chunk + #request.staged))
+
+if is_conflict then
+  local conflict = request.conflict
+  redis.call('HSET', base .. ':pending', request.operation, ARGV[2])
+  redis.call('HSET', base .. ':conflicts', request.operation, cjson.encode({
+    agent = request.agent, base = conflict.base, head = conflict.head, at = now_ms,
+    content_hash = request.content_hash, size_bytes = conflict.size_bytes,
+    expires_at = now_ms + conflict.expires_ms}))
+  redis.call('HINCRBY', base, 'epoch', 1)
+  if request.once then
+    redis.call('HSET', base .. ':operations', request.operation, 'conflict')
+  end
+  audit('conflicted', head, {base = conflict.base, conflict = request.operation})
+  adopt_expiry(base, {':pending', ':conflicts', ':operations'})
+  return answer_head('conflicted')
+end
+
+local created = head == ''
+-- Two commits within one tick of the clock still have an order.
+local at_us = math.max(now_us, tonumber(fields[7] or '0') + 1)
 redis.call('HSET', base, 'head', request.version, 'head_etag', request.etag,
-           'head_hash', request.content_hash, 'head_at', number_text(at_us),
-           'next_chunk', number_text(next_chunk + #request.staged))
+           'head_hash', request.content_hash, 'head_at', number_text(at_us))
 redis.call('SET', base .. ':version', request.version, 'KEEPTTL')
 redis.call('HSET', base .. ':manifests', request.version, ARGV[2])
 redis.call('HSET', base .. ':metadata', 'version', request.version, 'size_bytes', request.size_bytes,
            'size_tokens', request.size_tokens, 'chunk_count', request.chunk_count,
            'updated_at', number_text(now_ms), 'last_accessed_by', request.agent,
            'last_accessed_at', number_text(now_ms), 'etag', request.etag,
-           'compression', request.compression)
+           'compression', request.compression, 'content_type', request.content_type)
 redis.call('ZADD', base .. ':history', string.format('%.6f', at_us / 1000000),
            request.version .. ':' .. request.content_hash)
 redis.call('HSET', base .. ':authors', request.agent, request.version)
 if request.once then
   redis.call('HSET', base .. ':operations', request.operation, request.version)
 end
+drop_conflict()
 if created then
-  redis.call('HSET', base, 'format', 1, 'state', 'live', 'owner', request.agent, 'created_at',
-             number_text(now_ms), 'immutable', '0', 'sensitive', '0', 'encrypted', '0',
-             'archived', '0')
+  local sealed = request.data_key ~= ''
+  redis.call('HSET', base, 'format', 2, 'state', 'live', 'owner', request.agent, 'created_at',
+             number_text(now_ms), 'immutable', '0', 'sensitive', '0', 'encrypted',
+             sealed and '1' or '0', 'archived', '0', 'data_key', request.data_key)
   redis.call('HSET', base .. ':metadata', 'created_at', number_text(now_ms),
              'owner', request.agent)
+  if sealed then
+    redis.call('SET', base .. ':key', request.wrapped_key)
+  end
+  if request.source ~= '' then
+    redis.call('HSET', base, 'source', request.source)
+  end
   -- Readers append with RPUSHX, so the list must exist; its first element is this marker.
   redis.call('DEL', base .. ':access')
   redis.call('RPUSH', base .. ':access', 'notes')
 end
-append_audit(base, {at = now_ms, agent = request.agent,
-                    operation = created and 'created' or 'updated', version = request.version,
-                    details = {base = head, blind = request.blind, etag = request.etag}})
+local is_new = created and (request.audit == 'updated' or request.audit == 'appended')
+audit(is_new and 'created' or request.audit, request.version,
+      {parent = head, base = request.base, blind = not created and request.base == '' and request.audit == 'updated',
+       etag = request.etag, source = request.source})
 local due = 0
 if created then
   expire_small_keys(base, request.backstop_ms)
@@ -165,6 +226,6 @@ elseif refresh_is_due(base, request.backstop_ms, now_ms) then
     due = 1
   end
 end
-adopt_expiry(base)
+adopt_expiry(base, {':authors', ':operations'})
 return answer('accepted', request.version, request.etag, request.content_hash,
               number_text(at_us), due)

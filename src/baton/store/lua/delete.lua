@@ -5,11 +5,14 @@
 --       or a call that only helps to finish, never touches the session that came after.
 -- KEYS[1]: the session's base key
 -- ARGV[1]: agent   ARGV[2]: the deletion's id, or "" to finish what another began
+-- ARGV[3]: the caller as JSON {host, client}; may be missing
 -- Returns: {1, 0} done; {0, chunks left} call again; {-1, 0} there is no such session
--- Errors:  none of its own
+-- Errors:  WRONGTYPE, with nothing written
 -- include: expiry.lua
+-- include: audit.lua
 local base = KEYS[1]
 local agent, deletion = ARGV[1], ARGV[2]
+local caller = ARGV[3] and cjson.decode(ARGV[3]) or nil
 local DONE_MS = 24 * 3600 * 1000
 local fields = redis.call('HMGET', base, 'state', 'next_chunk', 'head', 'deletion')
 local state = fields[1]
@@ -25,6 +28,7 @@ end
 
 local left = tonumber(fields[2] or '0')
 local first = math.max(left - SLICE, 0)
+check_audit(base)
 -- Freeing comes first: a full server refuses the first write of a script if it could need memory.
 redis.call('UNLINK', base .. ':access')
 for id = first, left - 1 do
@@ -34,7 +38,7 @@ local id = fields[4] or deletion
 if state ~= 'deleting' then
   id = deletion
   append_audit(base, {at = math.floor(redis_now_us() / 1000), agent = agent,
-                      operation = 'deleted', version = fields[3] or '',
+                      operation = 'deleted', version = fields[3] or '', caller = caller,
                       details = {chunks = left}})
 end
 if first > 0 then

@@ -2,10 +2,10 @@
 -- A chunk outlives the keys that name it by CHUNK_MARGIN, so that a session runs out as a whole:
 -- first it is "not found", and only then do its chunks go.
 local SMALL_KEYS = {'', ':version', ':metadata', ':manifests', ':checkpoints', ':history',
-                    ':authors', ':operations', ':access'}
+                    ':authors', ':operations', ':access', ':tags', ':pins', ':conflicts', ':pending',
+                    ':key'}
 local REFRESH_EVERY_MS = 3600 * 1000
 local CHUNK_MARGIN_MS = 2 * REFRESH_EVERY_MS
-local AUDIT_MS = 30 * 24 * 3600 * 1000
 local SLICE = 1000
 
 local function redis_now_us()
@@ -31,11 +31,11 @@ local function expire_chunks(base, first, last, backstop_ms)
   end
 end
 
--- A key that a later commit creates joins the deadline of the session it belongs to.
-local function adopt_expiry(base)
+-- A key that a later script may have created joins the deadline of the session it belongs to.
+local function adopt_expiry(base, suffixes)
   local left_ms = redis.call('PTTL', base)
   if left_ms > 0 then
-    for _, suffix in ipairs(SMALL_KEYS) do
+    for _, suffix in ipairs(suffixes) do
       if redis.call('PTTL', base .. suffix) == -1 then
         redis.call('PEXPIRE', base .. suffix, left_ms)
       end
@@ -55,9 +55,4 @@ local function refresh_is_due(base, backstop_ms, now_ms)
   local every = math.min(REFRESH_EVERY_MS, backstop_ms / 10)
   -- The absolute age: after a clock that ran ahead was set back, it is due as well.
   return math.abs(now_ms - tonumber(redis.call('HGET', base, 'refreshed_at') or '0')) >= every
-end
-
-local function append_audit(base, entry)
-  redis.call('RPUSH', base .. ':audit', cjson.encode(entry))
-  redis.call('PEXPIRE', base .. ':audit', AUDIT_MS)
 end

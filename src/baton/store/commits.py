@@ -1,0 +1,388 @@
+"""From a draft to a commit: the rules for concurrent writers (architecture, section 3)."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from baton.clock import utc_from_ms
+from baton.content.digests import content_hash
+from baton.errors import (
+    ConflictNotFoundError,
+    ContextCorruptError,
+    ContextImmutableError,
+    SealedError,
+    SessionBusyError,
+    SessionExistsError,
+    VersionNotFoundError,
+)
+from baton.merge.conflicts import TextConflict
+from baton.merge.documents import merge_json
+from baton.merge.ranges import TextRange
+from baton.merge.strict_json import parse_json
+from baton.merge.text import merge_appends, merge_text
+from baton.store.reading import (
+    Head,
+    OpenedVersion,
+    VersionGoneError,
+    archived_error,
+    corrupt,
+    not_found,
+)
+from baton.store.records import Commit
+from baton.store.writing import Plan, with_text
+from baton.versions import next_version, parse_version, resolve_version_conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from baton.binary_redis import BinaryRedis
+    from baton.merge.conflicts import Favour
+    from baton.merge.resolvers import Resolver
+    from baton.store.manifest import ContentType, WriteAction
+    from baton.store.manifests import Manifests
+    from baton.store.reading import ContextReader
+    from baton.store.records import Action, Conflict
+    from baton.store.writing import Answer, ContextWriter, Draft
+
+MAX_RACES: Final = 64
+MAX_PAUSE_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The merged text, or None and what stands in its way."""
+
+    text: str | None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+class Commits:
+    """Commits drafts by their policy. See `ContextStore.put` for the contract."""
+
+    def __init__(
+        self,
+        client: BinaryRedis,
+        manifests: Manifests,
+        reader: ContextReader,
+        writer: ContextWriter,
+        *,
+        resolvers: Mapping[str, Resolver],
+        conflict_ms: int,
+    ) -> None:
+        self._redis = client
+        self._manifests = manifests
+        self._reader = reader
+        self._writer = writer
+        self._resolvers = resolvers
+        self._conflict_ms = conflict_ms
+
+    def commit(self, draft: Draft) -> tuple[Commit, int]:
+        """Commit `draft`; the outcome, and how many versions the session has now."""
+        return self.commit_planned(draft, lambda head: self._plan(draft, head))
+
+    def commit_planned(
+        self, draft: Draft, plan: Callable[[OpenedVersion | None], Plan | Commit]
+    ) -> tuple[Commit, int]:
+        """Commit what `plan` makes of the head, again on each newer head, until one holds."""
+        done = self._find_done(draft)
+        if done is not None:
+            return done, 0
+        kept = True
+        for race in range(MAX_RACES):
+            try:
+                head = self._find_parent(draft, kept=kept)
+                planned = plan(head)
+                if isinstance(planned, Commit):
+                    return planned, 0
+                answer = self._writer.publish(planned)
+            except VersionGoneError:
+                kept = False
+                continue
+            match answer.kind:
+                case "deleting":
+                    self._writer.finish_deletion(draft.keys)
+                case "stale":
+                    kept = False
+                    time.sleep(random.uniform(0, min(0.005 * race, MAX_PAUSE_SECONDS)))  # noqa: S311
+                case _:
+                    return self._outcome(planned, answer), answer.version_count
+        raise SessionBusyError(
+            f"session {draft.session_id}: other writers won {MAX_RACES} races in a row"
+        )
+
+    def merge(
+        self,
+        head: OpenedVersion,
+        base_version: str,
+        theirs: str,
+        *,
+        as_json: bool,
+        favour: Favour | None = None,
+    ) -> Merged:
+        """The head with what `theirs` changed in the base; what conflicts, from that side.
+
+        Where the base was collected, nothing tells any more who changed what: all conflicts.
+        """
+        ours = self._reader.content(head)
+        try:
+            base = self._reader.with_version(
+                head.keys, head.keys.session_id, base_version, self._reader.content
+            )
+        except VersionNotFoundError:
+            return _without_base(ours, theirs, favour)
+        if as_json:
+            document = merge_json(base, ours, theirs, self._resolvers, favour=favour)
+            return Merged(document.text, document.conflicts)
+        appended = merge_appends(base, ours, theirs)
+        if appended is not None:
+            return Merged(appended)
+        text = merge_text(base, ours, theirs, favour=favour)
+        return Merged(text.text, text.conflicts)
+
+    # --- what to build on ----------------------------------------------------------------------
+
+    def _find_parent(self, draft: Draft, *, kept: bool) -> OpenedVersion | None:
+        """The head; at the first try the named base as this process knows it, should it still be.
+
+        None: there is no session.
+        """
+        if kept and draft.base:
+            known = self._kept_base(draft)
+            if known is not None:
+                return known
+        for _ in range(MAX_RACES):
+            head = self._reader.find_head(draft.keys, draft.session_id)
+            if head is None:
+                if draft.base:
+                    raise not_found(draft.session_id)
+                return None
+            try:
+                sealer = self._reader.sealer(draft.keys, draft.session_id, head.data_key_id)
+                stamped = self._reader.head_manifest(draft.keys, draft.session_id, head)
+            except ContextCorruptError:
+                if self._reader.find_head(draft.keys, draft.session_id) == head:
+                    raise
+                continue
+            if stamped is not None:
+                return OpenedVersion(draft.keys, head, stamped, sealer)
+        raise SessionBusyError(
+            f"session {draft.session_id} changed during each of {MAX_RACES} looks at its head"
+        )
+
+    def _kept_base(self, draft: Draft) -> OpenedVersion | None:
+        stamped = self._manifests.find_kept(draft.session_id, draft.base)
+        if stamped is None:
+            return None
+        manifest = stamped.manifest
+        head = Head(
+            version=manifest.version,
+            etag=stamped.etag,
+            content_hash=manifest.content_hash,
+            committed_at_us=0,
+            data_key_id=stamped.data_key_id,
+            next_chunk=manifest.next_chunk,
+            epoch="",
+        )
+        sealer = self._reader.kept_sealer(draft.session_id, head.data_key_id)
+        if head.data_key_id and sealer is None:
+            return None
+        return OpenedVersion(draft.keys, head, stamped, sealer)
+
+    # --- what to make of it --------------------------------------------------------------------
+
+    def _plan(self, draft: Draft, head: OpenedVersion | None) -> Plan | Commit:
+        if _content_type(draft, head) == "application/json":
+            parse_json(draft.data.decode(), "content")
+        if head is None or not draft.base or head.manifest.version == draft.base:
+            return self._plan_on(draft, head)
+        if parse_version(draft.base) > parse_version(head.manifest.version):
+            raise VersionNotFoundError(
+                f"session {draft.session_id} has no version {draft.base}; its head is "
+                f"{head.manifest.version}"
+            )
+        draft = _bumped_past(draft, head)
+        if self._same_content(draft, head) and not self._counts_equal_changes(head):
+            return Plan(replace(draft, explicit=None), head, "accepted")
+        match draft.policy:
+            case "reject":
+                return _committed(head.head, "rejected")
+            case "last_write_wins":
+                return _plan_replacement(draft, head)
+            case _:
+                return self._plan_merge(draft, head)
+
+    def _plan_on(self, draft: Draft, head: OpenedVersion | None) -> Plan:
+        """The plan of a writer that has seen the head, or that looks at none."""
+        return Plan(
+            draft,
+            head,
+            "accepted",
+            always=draft.operation == "rollback",
+            counts_equal_changes=bool(draft.base) and self._counts_equal_changes(head),
+        )
+
+    def _plan_merge(self, draft: Draft, head: OpenedVersion) -> Plan:
+        as_json = is_document(head) and _content_type(draft, head) == "application/json"
+        merged = self.merge(head, draft.base, draft.data.decode(), as_json=as_json)
+        counts = self._counts_equal_changes(head)
+        if merged.text is None:
+            pending_ms, conflicts = self._conflict_ms, merged.conflicts
+            return Plan(draft, head, "merge_required", pending_ms=pending_ms, conflicts=conflicts)
+        merging = with_text(draft, merged.text)
+        # What adds nothing to the head is in it already.
+        action: WriteAction = "accepted" if merged.text == self._reader.content(head) else "merged"
+        return Plan(merging, head, action, counts_equal_changes=counts)
+
+    def _same_content(self, draft: Draft, head: OpenedVersion) -> bool:
+        hash_ = content_hash if head.sealer is None else head.sealer.content_mac
+        return head.manifest.size_bytes == len(draft.data) and (
+            head.manifest.content_hash == hash_(draft.data)
+        )
+
+    def _counts_equal_changes(self, head: OpenedVersion | None) -> bool:
+        """Whether equal changes add up, as those of a counter do."""
+        if head is None or not self._resolvers:
+            return False
+        return is_document(head)
+
+    # --- what came of it -----------------------------------------------------------------------
+
+    def _outcome(self, plan: Plan, answer: Answer) -> Commit:
+        draft = plan.draft
+        error = _refusal(draft, answer)
+        if error is not None:
+            raise error
+        if answer.kind == "repeated" and answer.etag != answer.sent_etag:
+            done = self._find_done(draft)
+            if done is not None:
+                return done
+        action: Action = "accepted" if answer.kind == "unchanged" else plan.action
+        return Commit(
+            version=answer.version,
+            action=action,
+            etag=answer.etag,
+            content_hash=answer.content_hash,
+            committed_at=utc_from_ms(answer.at_us / 1000),
+            conflicts=plan.conflicts,
+            conflict_id=draft.operation_id if action == "merge_required" else None,
+            replaced=plan.replaced,
+        )
+
+    def _find_done(self, draft: Draft) -> Commit | None:
+        """The answer that this write, under the name its caller gave it, got before."""
+        if not draft.once:
+            return None
+        found = self._redis.hget(draft.keys.operations, draft.operation_id)
+        head = self._reader.find_head(draft.keys, draft.session_id) if found else None
+        if found is None or head is None:
+            return None
+        version = found.decode()
+        if version == "conflict":
+            return _committed(head, "merge_required", conflict_id=draft.operation_id)
+        sealer = self._reader.sealer(draft.keys, draft.session_id, head.data_key_id)
+        stamped = self._manifests.fetch(draft.keys, draft.session_id, version, sealer)
+        if stamped is None:
+            return None  # collected since; the script decides
+        manifest = stamped.manifest
+        ours = manifest.operation_id == draft.operation_id
+        return Commit(
+            version=version,
+            action=manifest.action if ours else "accepted",
+            etag=stamped.etag,
+            content_hash=manifest.content_hash,
+            committed_at=self._reader.committed_at(draft.keys, manifest, head),
+        )
+
+
+def is_document(opened: OpenedVersion) -> bool:
+    """Whether it is JSON, and merges as such."""
+    return opened.manifest.content_type == "application/json"
+
+
+def _without_base(ours: str, theirs: str, favour: Favour | None) -> Merged:
+    if favour is not None:
+        return Merged(ours if favour == "ours" else theirs)
+    nowhere = TextRange(0, 0, 0, 0)
+    ranges = (nowhere, _whole_range(ours), _whole_range(theirs))
+    return Merged(None, (TextConflict("", ours, theirs, *ranges),))
+
+
+def _whole_range(text: str) -> TextRange:
+    unfinished = bool(text) and not text.endswith("\n")
+    return TextRange(0, text.count("\n") + unfinished, 0, len(text.encode()))
+
+
+def _plan_replacement(draft: Draft, head: OpenedVersion) -> Plan:
+    """The protocol's last write wins. The commit is later than the head: the script sees to it."""
+    _, _, verdict = resolve_version_conflict(
+        str(next_version(parse_version(head.head.version), draft.explicit, draft.bump)),
+        f"the draft of {draft.operation_id}",
+        head.head.committed_at_us + 1,
+        head.head.version,
+        head.head.content_hash,
+        head.head.committed_at_us,
+    )
+    action: WriteAction = "accepted" if verdict == "accepted" else "accepted_with_divergence"
+    return Plan(draft, head, action, replaced=head.head.version)
+
+
+def _bumped_past(draft: Draft, head: OpenedVersion) -> Draft:
+    """Without its explicit version, if a concurrent writer has reached that meanwhile."""
+    if draft.explicit is None or draft.explicit > parse_version(head.manifest.version):
+        return draft
+    return replace(draft, explicit=None)
+
+
+def _content_type(draft: Draft, head: OpenedVersion | None) -> ContentType:
+    if draft.content_type is not None:
+        return draft.content_type
+    return "text/plain" if head is None else head.manifest.content_type
+
+
+def _committed(head: Head, action: Action, conflict_id: str | None = None) -> Commit:
+    return Commit(
+        version=head.version,
+        action=action,
+        etag=head.etag,
+        content_hash=head.content_hash,
+        committed_at=utc_from_ms(head.committed_at_us / 1000),
+        conflict_id=conflict_id,
+    )
+
+
+def _refusal(draft: Draft, answer: Answer) -> Exception | None:
+    """The error that an answer stands for, if it does."""
+    session_id = draft.session_id
+    refusals: dict[str, Callable[[], Exception]] = {
+        "absent": lambda: not_found(session_id),
+        "orphaned": lambda: corrupt(
+            session_id, "?", "its container is missing, its versions are not"
+        ),
+        "immutable": lambda: ContextImmutableError(
+            f"session {session_id} is immutable; write to a new session instead"
+        ),
+        "archived": lambda: archived_error(session_id),
+        "exists": lambda: SessionExistsError(
+            f"session {session_id} exists already, at {answer.version}; choose another name"
+        ),
+        "sealed": lambda: SealedError(
+            f"session {session_id} is sealed; what is not is refused there"
+        ),
+        "unsealed": lambda: SealedError(
+            f"session {session_id} is not sealed under that key; read its head again"
+        ),
+        "resolved": lambda: conflict_gone(session_id, draft.resolves),
+    }
+    refusal = refusals.get(answer.kind)
+    return None if refusal is None else refusal()
+
+
+def conflict_gone(session_id: str, conflict_id: str) -> ConflictNotFoundError:
+    """The error for a pending revision that is not there."""
+    return ConflictNotFoundError(
+        f"session {session_id} has no pending conflict {conflict_id}; it was resolved, or it "
+        "expired"
+    )

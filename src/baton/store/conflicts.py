@@ -1,0 +1,138 @@
+"""Pending revisions: writes that wait for somebody to resolve what the head changed too."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from baton.clock import utc_from_ms, utc_from_seconds
+from baton.errors import ContextCorruptError
+from baton.store.commits import conflict_gone, is_document
+from baton.store.manifest import decode_manifest
+from baton.store.reading import OpenedVersion, not_found
+from baton.store.records import PendingConflict
+from baton.store.writing import Plan, pending_name, with_text
+
+if TYPE_CHECKING:
+    from baton.binary_redis import BinaryRedis
+    from baton.store.commits import Commits, Merged
+    from baton.store.keys import SessionKeys
+    from baton.store.reading import ContextReader, Head
+    from baton.store.records import Commit, Conflict
+    from baton.store.writing import Draft
+
+Side = Literal["ours", "theirs"]
+
+
+class PendingConflicts:
+    """Lists pending revisions and resolves them. See `ContextStore.conflicts` and `resolve`."""
+
+    def __init__(self, client: BinaryRedis, reader: ContextReader, commits: Commits) -> None:
+        self._redis = client
+        self._reader = reader
+        self._commits = commits
+
+    def list(self, keys: SessionKeys) -> list[PendingConflict]:
+        """What waits, the oldest first; what has expired is left out."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hgetall(keys.conflicts)
+        pipeline.time()
+        found, (seconds, _) = pipeline.execute()
+        now = utc_from_seconds(seconds)
+        conflicts = [decode_conflict(name.decode(), raw, keys) for name, raw in found.items()]
+        return sorted(
+            (each for each in conflicts if each.expires_at > now), key=lambda each: each.created_at
+        )
+
+    def get(self, keys: SessionKeys, conflict_id: str) -> PendingConflict:
+        """One of them.
+
+        Raises:
+            ConflictNotFoundError: it was resolved, or it expired.
+        """
+        for found in self.list(keys):
+            if found.conflict_id == conflict_id:
+                return found
+        raise conflict_gone(keys.session_id, conflict_id)
+
+    def explain(self, keys: SessionKeys, conflict_id: str) -> tuple[Conflict, ...]:
+        """The places that conflict with the head as it is now; none, if it merges by now."""
+        conflict = self.get(keys, conflict_id)
+
+        def on(head: OpenedVersion) -> tuple[Conflict, ...]:
+            return self._merge(head, conflict).conflicts
+
+        return self._reader.with_version(keys, keys.session_id, None, on)
+
+    def theirs(self, keys: SessionKeys, conflict_id: str) -> str:
+        """The text of a pending revision."""
+        conflict = self.get(keys, conflict_id)
+        return self._reader.with_version(
+            keys, keys.session_id, None, lambda head: self._text(head, conflict)
+        )
+
+    def resolve(self, draft: Draft, take: Side) -> tuple[Commit, int]:
+        """Commit the merge in which that side has every place that conflicts."""
+        conflict = self.get(draft.keys, draft.resolves)
+
+        def plan(head: OpenedVersion | None) -> Plan:
+            if head is None:
+                raise not_found(draft.session_id)
+            merged = self._merge(head, conflict, take)
+            return Plan(with_text(draft, merged.text or ""), head, "accepted")
+
+        return self._commits.commit_planned(draft, plan)
+
+    def find_revision(
+        self, keys: SessionKeys, head: Head, conflict_id: str
+    ) -> OpenedVersion | None:
+        """The pending revision as a version that can be read, or None if it is gone.
+
+        Raises:
+            ContextCorruptError: it is not what was stored.
+        """
+        stored = self._redis.hget(keys.pending, conflict_id)
+        if stored is None:
+            return None
+        sealer = self._reader.sealer(keys, keys.session_id, head.data_key_id)
+        stamped = decode_manifest(stored, keys.session_id, pending_name(conflict_id), sealer)
+        return OpenedVersion(keys, head, stamped, sealer)
+
+    def _merge(
+        self, head: OpenedVersion, conflict: PendingConflict, favour: Side | None = None
+    ) -> Merged:
+        theirs = self._text(head, conflict)
+        as_json = is_document(head)
+        return self._commits.merge(
+            head, conflict.base_version, theirs, as_json=as_json, favour=favour
+        )
+
+    def _text(self, head: OpenedVersion, conflict: PendingConflict) -> str:
+        revision = self.find_revision(head.keys, head.head, conflict.conflict_id)
+        if revision is None:
+            raise conflict_gone(head.keys.session_id, conflict.conflict_id)
+        return self._reader.content(revision)
+
+
+def decode_conflict(conflict_id: str, raw: bytes, keys: SessionKeys) -> PendingConflict:
+    """What is known of a pending revision.
+
+    Raises:
+        ContextCorruptError: it is not what was stored.
+    """
+    try:
+        fields: Any = json.loads(raw)
+        return PendingConflict(
+            conflict_id=conflict_id,
+            base_version=str(fields["base"]),
+            head_version=str(fields["head"]),
+            agent_id=str(fields["agent"]),
+            content_hash=str(fields["content_hash"]),
+            size_bytes=int(fields["size_bytes"]),
+            created_at=utc_from_ms(int(fields["at"])),
+            expires_at=utc_from_ms(int(fields["expires_at"])),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContextCorruptError(
+            f"session {keys.session_id}: a pending conflict is not what was stored ({error!r})"
+        ) from error

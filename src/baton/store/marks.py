@@ -1,0 +1,184 @@
+"""Marks of a session: tags, checkpoints, pins and flags. They say what must not be collected."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from baton.clock import utc_from_ms
+from baton.errors import (
+    CheckpointNotFoundError,
+    ContextCorruptError,
+    InvalidInputError,
+    TagExistsError,
+    TagNotFoundError,
+    VersionNotFoundError,
+)
+from baton.scripts import Script
+from baton.store.reading import archived_error, not_found
+from baton.store.records import Checkpoint
+
+if TYPE_CHECKING:
+    from baton.binary_redis import BinaryRedis
+    from baton.store.audit_entries import Caller
+    from baton.store.keys import SessionKeys
+
+_MARK: Final = Script("baton.store", "mark")
+
+MAX_MARKS: Final = 1_000
+MAX_LABEL_CHARACTERS: Final = 200
+
+Flag = Literal["immutable", "sensitive"]
+
+
+class Marks:
+    """Puts, removes and lists marks. Each change is one script with its own audit entry."""
+
+    def __init__(self, client: BinaryRedis, caller: Caller) -> None:
+        self._redis = client
+        self._caller = caller
+
+    def tag(self, keys: SessionKeys, name: str, version: str, agent_id: str, *, move: bool) -> None:
+        """Put a tag on a version; raises as `ContextStore.tag` does."""
+        found = self._mark(keys, agent_id, kind="tag", name=name, version=version, move=move)
+        if found:
+            raise TagExistsError(
+                f"session {keys.session_id}: tag {name} is on version {found}; move it, or "
+                "choose another name"
+            )
+
+    def untag(self, keys: SessionKeys, name: str, agent_id: str) -> None:
+        """Remove a tag."""
+        self._mark(keys, agent_id, kind="untag", name=name)
+
+    def tags(self, keys: SessionKeys) -> dict[str, str]:
+        """Tag to version, by name."""
+        found = self._redis.hgetall(keys.tags)
+        return {name.decode(): version.decode() for name, version in sorted(found.items())}
+
+    def pin(
+        self, keys: SessionKeys, name: str, version: str, agent_id: str, expires_ms: int
+    ) -> None:
+        """Keep a version from collection until then."""
+        self._mark(keys, agent_id, kind="pin", name=name, version=version, expires_ms=expires_ms)
+
+    def unpin(self, keys: SessionKeys, name: str, agent_id: str) -> None:
+        """Let go of a pin; one that is gone already is no error."""
+        self._mark(keys, agent_id, kind="unpin", name=name)
+
+    def flag(self, keys: SessionKeys, flag: Flag, agent_id: str) -> None:
+        """Set a flag of the session, for good."""
+        self._mark(keys, agent_id, kind="flag", name=flag)
+
+    def drop_conflict(self, keys: SessionKeys, conflict_id: str, agent_id: str) -> bool:
+        """Drop a pending revision; False if it is gone already."""
+        return self._mark(keys, agent_id, kind="drop_conflict", name=conflict_id) is not False
+
+    def checkpoint(self, keys: SessionKeys, draft: Checkpoint, agent_id: str) -> Checkpoint:
+        """Add a checkpoint; as it was stored, which tells its time."""
+        fields = {
+            "checkpoint_id": draft.checkpoint_id,
+            "label": draft.label,
+            "version": draft.version,
+            "byte_position": draft.byte_position,
+            "token_position": draft.token_position,
+            "agent_id": draft.agent_id,
+        }
+        self._mark(
+            keys,
+            agent_id,
+            kind="checkpoint",
+            name=draft.checkpoint_id,
+            version=draft.version,
+            fields=fields,
+        )
+        return self.get_checkpoint(keys, draft.checkpoint_id)
+
+    def checkpoints(self, keys: SessionKeys) -> list[Checkpoint]:
+        """All checkpoints, the oldest first.
+
+        Raises:
+            ContextCorruptError: an entry is none.
+        """
+        return [decode_checkpoint(raw, keys) for raw in self._redis.lrange(keys.checkpoints, 0, -1)]
+
+    def get_checkpoint(self, keys: SessionKeys, checkpoint_id: str) -> Checkpoint:
+        """One checkpoint.
+
+        Raises:
+            CheckpointNotFoundError: there is none of that id.
+        """
+        for found in self.checkpoints(keys):
+            if found.checkpoint_id == checkpoint_id:
+                return found
+        raise CheckpointNotFoundError(
+            f"session {keys.session_id} has no checkpoint {checkpoint_id}; `baton context "
+            f"checkpoints {keys.session_id}` lists them"
+        )
+
+    def _mark(
+        self, keys: SessionKeys, agent_id: str, *, kind: str, name: str, **fields: Any
+    ) -> str | bool:
+        """Run the script: the version a tag is on already, False if there was no such mark."""
+        request = {
+            "kind": kind,
+            "name": name,
+            "agent": agent_id,
+            "caller": self._caller.as_dict(),
+            "limit": MAX_MARKS,
+            "version": "",
+            **fields,
+        }
+        answer, _, found = _MARK(self._redis, [keys.base], [json.dumps(request)])
+        match answer.decode():
+            case "absent":
+                raise not_found(keys.session_id)
+            case "archived":
+                raise archived_error(keys.session_id)
+            case "no_version":
+                raise VersionNotFoundError(
+                    f"session {keys.session_id} has no version {request['version']}"
+                )
+            case "too_many":
+                raise InvalidInputError(kind, f"at most {MAX_MARKS} in a session", name)
+            case "exists":
+                return str(found.decode())
+            case "no_mark":
+                if kind == "untag":
+                    raise TagNotFoundError(f"session {keys.session_id} has no tag {name}")
+                return False
+        return ""
+
+
+def check_label(label: object, field: str) -> str:
+    """Return `label` if it is a line of 1 to 200 printable characters.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if isinstance(label, str) and 0 < len(label) <= MAX_LABEL_CHARACTERS and label.isprintable():
+        return label
+    raise InvalidInputError(field, f"1 to {MAX_LABEL_CHARACTERS} printable characters", label)
+
+
+def decode_checkpoint(raw: bytes, keys: SessionKeys) -> Checkpoint:
+    """One stored checkpoint.
+
+    Raises:
+        ContextCorruptError: it is not what was stored.
+    """
+    try:
+        fields = json.loads(raw)
+        return Checkpoint(
+            checkpoint_id=str(fields["checkpoint_id"]),
+            label=str(fields["label"]),
+            version=str(fields["version"]),
+            byte_position=int(fields["byte_position"]),
+            token_position=int(fields["token_position"]),
+            agent_id=str(fields["agent_id"]),
+            created_at=utc_from_ms(int(fields["created_at"])),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContextCorruptError(
+            f"session {keys.session_id}: a checkpoint is not what was stored ({error!r})"
+        ) from error

@@ -1,0 +1,145 @@
+"""The parts of one store, wired together, and what every method of it does first and last."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from baton.content.text import encode_text
+from baton.errors import BatonError, ContextTooLargeError, KeyNotFoundError, SealedError
+from baton.ids import check_id, new_operation_id
+from baton.redis_client import redis_errors
+from baton.store.keys import SessionKeys
+from baton.store.writing import Draft
+from baton.versions import parse_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from baton.binary_redis import BinaryRedis
+    from baton.store.access import AccessNotes
+    from baton.store.commits import Commits
+    from baton.store.conflicts import PendingConflicts
+    from baton.store.envelopes import EnvelopeExport
+    from baton.store.extracts import Extracts
+    from baton.store.manifest import WriteOperation
+    from baton.store.marks import Marks
+    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.records import Commit, Extract
+    from baton.store.retention import Retention
+    from baton.store.writing import ContextWriter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreParts:
+    """What the methods of a store work with."""
+
+    redis: BinaryRedis
+    notes: AccessNotes
+    reader: ContextReader
+    writer: ContextWriter
+    commits: Commits
+    pending: PendingConflicts
+    marks: Marks
+    extracts: Extracts
+    export: EnvelopeExport
+    retention: Retention
+    max_context_bytes: int
+
+    @contextmanager
+    def session(self, session_id: str, agent_id: str = "") -> Iterator[SessionKeys]:
+        """The session's keys; Redis' errors become ours, and a read refused by a seal is noted."""
+        keys = SessionKeys.of(session_id)
+        try:
+            with redis_errors(self.redis):
+                yield keys
+        except (SealedError, KeyNotFoundError) as error:
+            details = {"reason": type(error).__name__}
+            self.notes.add(keys, "", agent_id, operation="denied", details=details)
+            raise
+
+    def read_range(
+        self,
+        keys: SessionKeys,
+        version: str | None,
+        start_byte: int,
+        end_byte: int | None,
+        agent_id: str | None,
+    ) -> Extract:
+        """A range of a version, its reading noted; see `ContextReads.read_range`."""
+        reader = "" if agent_id is None else check_id(agent_id, "agent_id")
+        extract = self.extracts.range(keys, version, start_byte, end_byte)
+        self.notes.add(keys, extract.version, reader)
+        return extract
+
+    def draft(
+        self,
+        session_id: str,
+        content: str,
+        agent_id: str,
+        operation_id: str | None,
+        operation: WriteOperation = "put",
+    ) -> Draft:
+        """A blind write of `content`, checked, for its caller to narrow with `replace`."""
+        return Draft(
+            keys=SessionKeys.of(session_id),
+            session_id=session_id,
+            agent_id=check_id(agent_id, "agent_id"),
+            data=self.bounded(encode_text(content)),
+            base="",
+            explicit=None,
+            bump="patch",
+            operation_id=(
+                new_operation_id()
+                if operation_id is None
+                else check_id(operation_id, "operation_id")
+            ),
+            once=operation_id is not None,
+            operation=operation,
+        )
+
+    def commit(self, draft: Draft) -> Commit:
+        """Commit by the draft's policy, and collect where that is due."""
+        with self.session(draft.session_id, draft.agent_id) as keys:
+            commit, version_count = self.commits.commit(draft)
+        self.collect_if_due(keys, draft.agent_id, version_count)
+        return commit
+
+    def collect_if_due(self, keys: SessionKeys, agent_id: str, version_count: int) -> None:
+        """Collect after a commit. The commit has happened: a failure here is not its failure."""
+        try:
+            with redis_errors(self.redis):
+                self.retention.collect_if_due(keys, agent_id, version_count)
+        except BatonError as error:
+            logger.warning("session %s: not collected: %s", keys.session_id, error)
+
+    def whole(self, keys: SessionKeys, version: str | None) -> tuple[OpenedVersion, str]:
+        """One version and its text, the head's if `version` is None."""
+        return self.reader.with_version(
+            keys, keys.session_id, version, lambda opened: (opened, self.reader.content(opened))
+        )
+
+    def bounded(self, data: bytes) -> bytes:
+        """Return `data` if a context may be as large.
+
+        Raises:
+            ContextTooLargeError: it may not.
+        """
+        if len(data) > self.max_context_bytes:
+            raise ContextTooLargeError(
+                "content", f"at most {self.max_context_bytes} bytes", f"<{len(data)} bytes>"
+            )
+        return data
+
+
+def parsed(version: str | None) -> str | None:
+    """A well-formed version, or None for none.
+
+    Raises:
+        InvalidVersionError: it is neither.
+    """
+    return None if version is None else str(parse_version(version))
