@@ -23,6 +23,9 @@ RUN groupadd --gid 10001 baton \
     && useradd --uid 10001 --gid baton --no-create-home --shell /usr/sbin/nologin baton
 COPY --from=build /opt/baton /opt/baton
 COPY --from=build /app /app
+# Of all state only the audit's anchor is kept here; compose mounts a volume over it.
+RUN install --directory --owner 10001 --group 10001 --mode 0700 /state
+ENV BATON_STATE_DIR=/state
 ENV PATH=/opt/baton/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 10001:10001

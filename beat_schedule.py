@@ -11,13 +11,14 @@ from baton import routes
 
 
 def schedule(
-    *, nodes_seconds: float, agents_seconds: float, access_seconds: float
+    *, nodes_seconds: float, agents_seconds: float, access_seconds: float, audit_seconds: float
 ) -> dict[str, dict[str, Any]]:
     """Celery's `beat_schedule`, with these periods."""
     return {
         "re-enqueue lapsed nodes and due joins": _every(nodes_seconds, routes.SWEEP_NODES),
         "clean up dead agents": _every(agents_seconds, routes.SWEEP_AGENTS),
         "drain access notes": _every(access_seconds, routes.SWEEP_ACCESS),
+        "seal the audit": _every(audit_seconds, routes.SEAL_AUDIT),
     }
 
 

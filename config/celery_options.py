@@ -143,6 +143,7 @@ def _beat(settings: AppSettings) -> dict[str, Any]:
             nodes_seconds=settings.node_sweep_seconds,
             agents_seconds=settings.agent_sweep_seconds,
             access_seconds=settings.access_sweep_seconds,
+            audit_seconds=settings.audit_seal_seconds,
         ),
         # In memory: sweeps every few seconds need no file of last runs, which would be a pickle.
         "beat_scheduler": "celery.beat:Scheduler",

@@ -37,6 +37,13 @@ class AppSettings(ClientSettings):
     access_sweep_seconds: float = Field(
         default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the drain of access notes."
     )
+    audit_seal_seconds: float = Field(
+        default=60.0,
+        ge=0.5,
+        le=DAY_SECONDS,
+        description="Period of the sealing of audit trails: how long an entry can be changed "
+        "without a trace by who can write to Redis.",
+    )
     visibility_timeout_seconds: float = Field(
         default=60.0,
         ge=2,

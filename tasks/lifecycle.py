@@ -26,3 +26,9 @@ def sweep_agents(self: Task[Any, Any]) -> int | None:
 def sweep_access(self: Task[Any, Any]) -> int | None:
     """Drain notes of reads."""
     return services_of(self).sweeps.access()
+
+
+@shared_task(name=routes.SEAL_AUDIT, bind=True)
+def seal_audit(self: Task[Any, Any]) -> int | None:
+    """Seal and anchor the audit trails."""
+    return services_of(self).sweeps.seal_audit()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from baton.handoff.engine import HandoffEngine
     from baton.lifecycle.sweeps import Sweeps
+    from baton.store.contexts import ContextStore
 
 
 class Services(Protocol):
@@ -17,6 +18,10 @@ class Services(Protocol):
     @property
     def engine(self) -> HandoffEngine:
         """Moves handoffs along."""
+
+    @property
+    def store(self) -> ContextStore:
+        """The contexts."""
 
     @property
     def sweeps(self) -> Sweeps:

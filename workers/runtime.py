@@ -21,13 +21,14 @@ from baton.handoff.view import HandoffView
 from baton.lifecycle.sweeps import Periods, Sweeps
 from baton.redis_client import connect
 from baton.store.cache import ContextCache
-from baton.store.contexts import ContextStore
+from baton.store.configured import open_context_store
 from baton.store.drain import AccessDrain
 from baton.swarm.registry import AgentRegistry
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from baton.store.contexts import ContextStore
     from config.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,18 @@ class Runtime:
     @cached_property
     def store(self) -> ContextStore:
         """Contexts, with the process's one cache."""
-        return ContextStore(
+        return open_context_store(
             self._redis,
+            self._settings,
             cache=ContextCache(self._settings.cache_max_bytes),
-            compression=self._settings.compression,
-            max_context_bytes=self._settings.max_context_bytes,
-            backstop_seconds=self._settings.context_backstop_seconds,
+            live_agents=self.registry.live_among,
+        )
+
+    @cached_property
+    def registry(self) -> AgentRegistry:
+        """Who takes part."""
+        return AgentRegistry(
+            self._redis, dead_after_seconds=self._settings.agent_dead_after_seconds
         )
 
     @cached_property
@@ -83,14 +90,14 @@ class Runtime:
         return Sweeps(
             self._redis,
             engine=self.engine,
-            registry=AgentRegistry(
-                self._redis, dead_after_seconds=settings.agent_dead_after_seconds
-            ),
+            registry=self.registry,
             drain=AccessDrain(self._redis, self.store),
+            trail=self.store.audit,
             periods=Periods(
                 settings.node_sweep_seconds,
                 settings.agent_sweep_seconds,
                 settings.access_sweep_seconds,
+                settings.audit_seal_seconds,
             ),
         )
 

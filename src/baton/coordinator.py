@@ -15,7 +15,7 @@ from baton.handoff.submission import Handoffs
 from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings
 from baton.store.cache import ContextCache
-from baton.store.contexts import ContextStore
+from baton.store.configured import open_context_store
 from baton.swarm.bases import Bases
 from baton.swarm.registry import AgentRegistry
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from baton.agents.runner import ChildTask
     from baton.handoff.package import MergePolicy, TaskSpec
     from baton.handoff.submission import Handoff
-    from baton.store.records import Commit, VersionRecord
+    from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent
 
 
@@ -62,15 +62,14 @@ class RedisSwarmCoordinator:
         self._settings = settings or ClientSettings.model_construct()
         field = _field_of(redis_url, self._settings)
         self.redis: redis.Redis = connect(self._url, self._settings, field=field)
-        self.store = ContextStore(
-            self.redis,
-            cache=ContextCache(self._settings.cache_max_bytes),
-            compression=self._settings.compression,
-            max_context_bytes=self._settings.max_context_bytes,
-            backstop_seconds=self._settings.context_backstop_seconds,
-        )
         self.registry = AgentRegistry(
             self.redis, dead_after_seconds=self._settings.agent_dead_after_seconds
+        )
+        self.store = open_context_store(
+            self.redis,
+            self._settings,
+            cache=ContextCache(self._settings.cache_max_bytes),
+            live_agents=self.registry.live_among,
         )
         self._bases = Bases()
 
@@ -114,9 +113,12 @@ class RedisSwarmCoordinator:
     def update_context(self, context: str, agent_id: str, version: str | None = None) -> Commit:
         """Write the agent's session, on top of what the agent last wrote or read here.
 
-        Look at the result: `rejected` means that another writer came first, and that the same
-        text would be rejected again. Read `get_head(agent_id)` and write on top of that. An agent
-        that nothing was read for replaces the head, and is audited as blind. Counts as a heartbeat.
+        Look at the result's `action`. `merged`: others wrote meanwhile, and their changes are in
+        the session beside the agent's; what it read before stays its base until it reads again.
+        `merge_required`: it changed the same places as others; the head stays, and the write waits
+        (`store.conflicts`). Read `get_head(agent_id)` to go on with what all have written. An
+        agent that nothing was read for replaces the head, and is audited as blind. Counts as a
+        heartbeat.
 
         Raises:
             AgentNotFoundError: no such agent; nothing was written.
@@ -130,7 +132,7 @@ class RedisSwarmCoordinator:
         if commit.action == "accepted":
             self._bases.accepted(session_id, agent_id, commit.version)
         elif base is not None:
-            self._bases.rejected(agent_id, base)
+            self._bases.unseen(agent_id, base)
         return commit
 
     def get_context(self, agent_id: str, reader_id: str | None = None) -> str:
@@ -142,7 +144,7 @@ class RedisSwarmCoordinator:
             agent_id: whose context.
             reader_id: the agent that reads it, and will write on top of it. None: perhaps
                 `agent_id` itself, perhaps another that nothing else is known of; a later write of
-                theirs is then rejected where it might overwrite. Name it where one agent reads
+                theirs is then merged where it might overwrite. Name it where one agent reads
                 another's.
 
         Raises:
@@ -172,6 +174,60 @@ class RedisSwarmCoordinator:
         context = self.store.get(session_id, agent_id=agent_id)
         self._bases.given(agent_id, context.version)
         return context.content
+
+    def checkpoint(
+        self,
+        agent_id: str,
+        label: str,
+        *,
+        byte_position: int | None = None,
+        token_position: int | None = None,
+        checkpoint_id: str | None = None,
+    ) -> Checkpoint:
+        """Mark how far the agent has got in the version that `get_context(agent_id)` reads.
+
+        Any agent of the session can `resume` from there.
+
+        Args:
+            agent_id: whose context.
+            label: what is done, such as `After task_analysis_complete`.
+            byte_position: the first byte behind what is done.
+            token_position: or about how many tokens are done. None of the two: the end.
+            checkpoint_id: its name, such as `cp_001`; None: a new one.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+            what `ContextStore.checkpoint` raises.
+        """
+        session_id = self.registry.get(agent_id).session_id
+        return self.store.checkpoint(
+            session_id,
+            label,
+            agent_id=agent_id,
+            byte_position=byte_position,
+            token_position=token_position,
+            version=self.store.find_version_by(session_id, agent_id),
+            checkpoint_id=checkpoint_id,
+        )
+
+    def checkpoints(self, agent_id: str) -> list[Checkpoint]:
+        """The checkpoints of the agent's session, the oldest first.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+        """
+        return self.store.checkpoints(self.registry.get(agent_id).session_id)
+
+    def resume(self, agent_id: str, checkpoint_id: str) -> str:
+        """What stands behind a checkpoint of the agent's session.
+
+        Raises:
+            AgentNotFoundError: no such agent.
+            CheckpointNotFoundError: its session has no such checkpoint.
+            what `ContextStore.get` raises.
+        """
+        session_id = self.registry.get(agent_id).session_id
+        return self.store.resume(session_id, checkpoint_id, agent_id=agent_id).content
 
     def history(self, agent_id: str, limit: int = 10) -> list[VersionRecord]:
         """The versions of the agent's session, newest first; empty before the first write.

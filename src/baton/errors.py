@@ -9,6 +9,7 @@ BatonError
 │   ├── SessionBusyError           the session is being deleted or keeps moving
 │   ├── PoolsUnavailableError      no worker pools run, and none could be started
 │   ├── KeyUnavailableError        whoever holds the master keys did not answer
+│   ├── AnchorUnavailableError     the heads of audit chains could not be kept, or read back
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
     ├── InvalidInputError          a value was refused (also a ValueError)
@@ -21,6 +22,9 @@ BatonError
     │   ├── ContextNotFoundError
     │   ├── VersionNotFoundError
     │   ├── AgentNotFoundError
+    │   ├── CheckpointNotFoundError
+    │   ├── TagNotFoundError
+    │   ├── ConflictNotFoundError  resolved, or expired
     │   ├── HandoffNotFoundError
     │   ├── RunnerNotFoundError
     │   └── KeyNotFoundError       no master key has the id that is needed
@@ -28,7 +32,11 @@ BatonError
     ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
     ├── ContextCorruptError        stored bytes are not what was stored
     │   └── SealBrokenError        what was sealed does not open with this key, in this place
+    ├── AuditBrokenError           the audit trail is not what was recorded
     ├── WriteRejectedError         another writer came first
+    ├── SessionExistsError         a fork or an import needs a session that is not there yet
+    ├── TagExistsError             the tag is on another version
+    ├── SealedError                the session is sealed, and this store has no key for it
     ├── ContextImmutableError
     ├── ContextArchivedError
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
@@ -78,6 +86,10 @@ class PoolsUnavailableError(TransientError):
 
 class KeyUnavailableError(TransientError):
     """<provider>: <reason>; the master key may be there, but could not be used."""
+
+
+class AnchorUnavailableError(TransientError):
+    """The audit's anchor (<reason>); entries stay in Redis, the next sealing keeps their head."""
 
 
 class EmbeddedRedisError(TransientError):
@@ -130,6 +142,18 @@ class VersionNotFoundError(NotFoundError):
     """Session <id> has no version <version>; `baton context history <id>` lists them."""
 
 
+class CheckpointNotFoundError(NotFoundError):
+    """Session <id> has no checkpoint <id>; `baton context checkpoints <id>` lists them."""
+
+
+class TagNotFoundError(NotFoundError):
+    """Session <id> has no tag <name>."""
+
+
+class ConflictNotFoundError(NotFoundError):
+    """Session <id> has no pending conflict <id>; it was resolved, or it expired."""
+
+
 class AgentNotFoundError(NotFoundError):
     """Agent <id> is not registered; it was never, or it was cleaned up."""
 
@@ -162,8 +186,24 @@ class SealBrokenError(ContextCorruptError):
     """<part> does not open under <key>: it was changed, moved, or sealed under another key."""
 
 
+class AuditBrokenError(PermanentError):
+    """Session <id>: its audit trail <what is wrong>; `baton audit verify <id>` says where."""
+
+
 class WriteRejectedError(PermanentError):
     """Session <id>: the head is <version>, not <base>; read it and write on top of it."""
+
+
+class SessionExistsError(PermanentError):
+    """Session <id> exists already; choose another name."""
+
+
+class TagExistsError(PermanentError):
+    """Session <id>: tag <name> is on version <version>; move it, or choose another name."""
+
+
+class SealedError(PermanentError):
+    """Session <id> is sealed, and this store has no key provider; give it one."""
 
 
 class ContextImmutableError(PermanentError):

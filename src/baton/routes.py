@@ -7,9 +7,12 @@ from typing import Final
 START: Final = "handoff.start"
 RUN: Final = "agent.run"
 JOIN: Final = "handoff.join"
+STORE: Final = "context.store"
+MERGE: Final = "context.merge"
 SWEEP_AGENTS: Final = "lifecycle.sweep_agents"
 SWEEP_NODES: Final = "lifecycle.sweep_nodes"
 SWEEP_ACCESS: Final = "lifecycle.sweep_access"
+SEAL_AUDIT: Final = "lifecycle.seal_audit"
 
 AGENTS: Final = "agents"
 CONTEXT: Final = "context"
@@ -22,7 +25,10 @@ QUEUE_OF: Final[dict[str, str]] = {
     START: CONTEXT,
     RUN: AGENTS,
     JOIN: CONTEXT,
+    STORE: CONTEXT,
+    MERGE: CONTEXT,
     SWEEP_AGENTS: LIFECYCLE,
     SWEEP_NODES: LIFECYCLE,
     SWEEP_ACCESS: LIFECYCLE,
+    SEAL_AUDIT: LIFECYCLE,
 }

@@ -19,7 +19,10 @@ _INCLUDE: Final = "-- include: "
 
 
 class Script:
-    """One Lua file. `-- include: NAME.lua` lines are replaced by that file of the same folder."""
+    """One Lua file. `-- include: NAME.lua` lines are replaced by that file of the same folder.
+
+    It may neither count its KEYS nor take them all: on a cluster it is given one more.
+    """
 
     def __init__(self, package: str, name: str) -> None:
         self.name = name

@@ -30,7 +30,8 @@ class ClientSettings(BaseSettings):
 
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Where contexts and handoffs live: redis://, rediss:// or unix:// URL. "
+        description="Where contexts and handoffs live: redis://, rediss:// or unix:// URL, or "
+        "redis+cluster://HOST:PORT,HOST:PORT (rediss+cluster://) of some nodes of a Redis Cluster. "
         "Unset: the embedded server in the state folder.",
     )
     broker_url: SecretStr | None = Field(
@@ -69,11 +70,39 @@ class ClientSettings(BaseSettings):
         le=3650 * DAY_SECONDS,
         description="Physical expiry of an untouched session: 24 h + 7 d + 30 d of margin.",
     )
+    context_keep_versions: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="Newest versions of a session that stay, besides those that tags, checkpoints, "
+        "conflicts, live agents and open handoffs need.",
+    )
+    context_conflict_seconds: int = Field(
+        default=7 * DAY_SECONDS,
+        ge=1,
+        le=3650 * DAY_SECONDS,
+        description="How long a write that waits to be merged by hand is kept.",
+    )
     cache_max_bytes: int = Field(
         default=256 * MIB, ge=0, le=1 << 40, description="Byte bound of a process's context cache."
     )
-    compression: Literal["gzip", "zstd", "none"] = Field(
+    key_file: Path | None = Field(
+        default=None,
+        description="File of the master keys that wrap sealed sessions' keys (`baton keys create` "
+        "makes it); `~` is the home folder.",
+    )
+    master_keys: SecretStr | None = Field(
+        default=None,
+        description="Those master keys as a value, `id:HEX,id:HEX`, the first current. An "
+        "environment is easier to spy on: prefer the file. Not both.",
+    )
+    compression: Literal["gzip", "zstd", "brotli", "none"] = Field(
         default="gzip", description="Codec of newly stored chunks; any stored codec is readable."
+    )
+    audit_anchor: Literal["file", "syslog", "off"] = Field(
+        default="file",
+        description="Where heads of audit trails are kept outside Redis: `file`: "
+        "`audit/heads.jsonl` in the state folder; `syslog`: sent there, not read back.",
     )
     default_runner: str = Field(
         default="offline",
@@ -111,11 +140,11 @@ class ClientSettings(BaseSettings):
         default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
     )
 
-    @field_validator("state_dir")
+    @field_validator("state_dir", "key_file")
     @classmethod
-    def _expand_home(cls, folder: Path) -> Path:
+    def _expand_home(cls, path: Path | None) -> Path | None:
         try:
-            return folder.expanduser()
+            return None if path is None else path.expanduser()
         except RuntimeError as error:
             raise ValueError(f"{error} (for `~`)") from error
 

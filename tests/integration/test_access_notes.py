@@ -87,7 +87,7 @@ def test_notes_of_a_process_that_ends_normally_arrive(store, redis_client, run_p
 def test_notes_of_a_store_that_nobody_closed_arrive(store, redis_client):
     dropped = ContextStore(redis_client)
     dropped.get(NAME, agent_id="r")
-    gone = weakref.ref(dropped._notes)
+    gone = weakref.ref(dropped._parts.notes)
     del dropped
     until(lambda: sent_reads(redis_client) == [1], what="the note's arrival")
     until(lambda: gc.collect() is not None and gone() is None, what="the store's collection")
@@ -173,7 +173,7 @@ store.get("noted", agent_id="r")
 os.kill(server, signal.SIGSTOP)
 flush = threading.Thread(target=store.flush_notes)
 flush.start()
-while not store._notes._flushing.locked(): pass
+while not store._parts.notes._flushing.locked(): pass
 child = os.fork()
 if child == 0:
     signal.alarm(30)

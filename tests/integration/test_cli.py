@@ -117,12 +117,12 @@ def test_context_put_passes_the_head_as_base(baton):
     assert baton("context", "get", "notes", "--version", "1.0.0").stdout == b"one"
 
 
-def test_context_put_on_an_old_base_is_told_and_writes_nothing(baton):
+def test_context_put_can_refuse_an_old_base(baton):
     """A rejected write is exit code 4 with the head's version in the message."""
     baton("context", "put", "notes", "-", stdin=b"one")
     baton("context", "put", "notes", "-", stdin=b"two")
-    said = baton.error("context", "put", "notes", "-", "--base", "1.0.0", stdin=b"three", code=4)
-    assert "the head is 1.0.1, not 1.0.0" in said
+    old = ("context", "put", "notes", "-", "--base", "1.0.0", "--policy", "reject")
+    assert "the head is 1.0.1, not 1.0.0" in baton.error(*old, stdin=b"three", code=4)
     assert baton("context", "get", "notes").stdout == b"two"
 
 
@@ -324,3 +324,69 @@ def test_run_without_the_application_says_so(alone):
     assert "not installed here" in said
     assert "not installed here" in alone.error("up", code=4)
     assert running_url(server_folder(alone.state_dir)) is None
+
+
+def test_audit_seal_and_verify_find_what_was_changed(baton, client):
+    """Exit code 4 and the place, once a sealed entry is not what it was."""
+    for text in (b"one", b"two", b"three"):
+        baton("context", "put", "notes", "-", stdin=text)
+    found = baton.json("audit", "verify", "notes")
+    assert (found["ok"], found["entries"], found["unsealed_entries"]) == (True, 3, 3)
+    assert b"can change them unseen" in baton("audit", "verify", "notes").stdout
+    assert baton.json("audit", "seal")["sealed"] == 3
+    assert baton.json("audit", "seal", "notes")["sealed"] == 0
+    found = baton.json("audit", "verify", "notes")
+    assert (found["ok"], found["segments"], found["anchored_segments"]) == (True, 1, 1)
+    assert (baton.state_dir / "audit" / "heads.jsonl").is_file()
+    audit = "context:claude_max:{notes}:audit"
+    client.lset(audit, 1, client.lindex(audit, 1).replace(b"baton_cli", b"somebody"))
+    found = baton.json("audit", "verify", "notes", code=4)
+    assert found["problems"] == [
+        {"kind": "entry", "number": 2, "text": "is not what segment 1 sealed"}
+    ]
+    assert (
+        b"entry 2 is not what segment 1 sealed" in baton("audit", "verify", "notes", code=4).stdout
+    )
+
+
+def test_audit_show_lets_no_entry_forge_a_line(baton, client):
+    """Newest first; what stands in Redis is escaped, and stays on its line."""
+    baton("context", "put", "notes", "-", stdin=b"one")
+    (entry,) = baton.json("audit", "show", "notes")["entries"]
+    assert (entry["seq"], entry["operation"], entry["agent"]) == (1, "created", "baton_cli")
+    forged = {
+        "at": 1, "seq": 2, "session": "notes", "agent": "a\n9  2025-01-01  admin  purged",
+        "operation": "read\x1b[2J", "version": "1.0.0", "details": {"a\nb": "c\rd"},
+    }  # fmt: skip
+    client.rpush("context:claude_max:{notes}:audit", json.dumps(forged))
+    shown = baton("audit", "show", "notes").stdout
+    assert len(shown.splitlines()) == 3
+    assert shown.splitlines()[1].startswith(b"2 ")
+    assert b"\x1b" not in shown
+    assert len(baton("audit", "show", "notes", "--limit", "1").stdout.splitlines()) == 2
+
+
+def test_audit_export_is_verified_from_the_file_alone(baton):
+    """Without Redis; a changed file is exit code 4, another file exit code 2."""
+    for text in (b"one", b"two"):
+        baton("context", "put", "notes", "-", stdin=text)
+    baton("audit", "seal", "notes")
+    exported = baton.json("audit", "export", "notes", "-o", "notes.jsonl", "--trim")
+    assert exported == {"session": "notes", "entries": 2, "trimmed": 0}
+    nowhere = {"BATON_REDIS_URL": "unix:///nowhere.sock"}
+    found = baton.json("audit", "verify", "--file", "notes.jsonl", **nowhere)
+    assert (found["ok"], found["sealed_entries"], found["anchored_segments"]) == (True, 2, 1)
+    data = (baton.place / "notes.jsonl").read_bytes()
+    baton.file("changed.jsonl", data.replace(b"baton_cli", b"somebody"))
+    baton.json("audit", "verify", "--file", "changed.jsonl", code=4, **nowhere)
+    baton.file("other.jsonl", b"{}\n")
+    baton.error("audit", "verify", "--file", "other.jsonl", code=2)
+    baton.error("audit", "verify", "--file", "none.jsonl", code=2)
+    baton.error("audit", "verify", code=2)
+
+
+def test_audit_of_a_session_that_never_was_is_an_error(baton):
+    for command in (("show",), ("verify",), ("export", "-o", "out.jsonl")):
+        said = baton.error("audit", command[0], "nobody", *command[1:], code=4)
+        assert "no audit trail" in said
+    assert not (baton.place / "out.jsonl").exists()

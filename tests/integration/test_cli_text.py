@@ -19,10 +19,20 @@ from baton.cli.tree import NodeTree
 from baton.errors import InvalidInputError
 from baton.handoff.outcome import NodeRecord
 
+GROUPS = {
+    "context": [
+        *("put", "append", "get", "read", "list", "show", "history", "collect", "freeze", "delete"),
+        *("diff", "rollback", "fork", "merge", "conflicts", "resolve"),
+        *("tag", "untag", "tags", "checkpoint", "checkpoints", "resume", "export", "import"),
+    ],
+    "audit": ["show", "verify", "export", "seal"],
+    "keys": ["create", "list", "rotate"],
+    "handoff": ["submit", "show", "watch", "list", "cancel"],
+}
 COMMANDS = [
-    *(["run"], ["up"], ["agents"], ["status"], ["context"], ["handoff"]),
-    *(["context", name] for name in ("put", "get", "show", "history", "list", "delete")),
-    *(["handoff", name] for name in ("submit", "show", "watch", "list", "cancel")),
+    *(["run"], ["up"], ["agents"], ["status"]),
+    *([group] for group in GROUPS),
+    *([group, name] for group, names in GROUPS.items() for name in names),
 ]
 
 
@@ -33,7 +43,16 @@ def test_help_has_an_example_and_the_exit_codes(command):
     assert shown.exit_code == 0
     assert f"baton {' '.join(command)}" in shown.output.partition("Example")[2]
     assert "2    wrong usage or input" in shown.output
-    assert ("--json" in shown.output) == (command not in (["context"], ["handoff"]))
+    assert ("--json" in shown.output) == (command[-1] not in GROUPS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_commands_and_nothing_else(group):
+    """Commands that several modules bring stand in one list, none of them twice."""
+    shown = CliRunner().invoke(app, [group, "--help"], prog_name="baton").output
+    listed = shown.partition("Commands:")[2].partition("Example")[0]
+    names = [line.split()[0] for line in listed.splitlines() if line.strip()]
+    assert names == GROUPS[group]
 
 
 def test_help_and_context_commands_import_no_celery():

@@ -42,15 +42,15 @@ def actions(swarm, *writes):
 
 @pytest.mark.parametrize("by_own_id", [True, False])
 def test_two_agents_that_read_one_version_do_not_both_write_on_it(swarm, sonnet, haikus, by_own_id):
-    """The second is rejected, however often it tries and whatever others read meanwhile."""
+    """The second has to be merged, however often it tries and whatever others read meanwhile."""
     a, b = haikus
     for reader in haikus:
         swarm.get_context(reader if by_own_id else sonnet)
     assert actions(swarm, (a, "a on v1"), (b, "b on v1"), (b, "b on v1")) == [
-        "accepted", "rejected", "rejected",
+        "accepted", "merge_required", "merge_required",
     ]  # fmt: skip
     swarm.get_context(a)
-    assert actions(swarm, (b, "b on v1")) == ["rejected"]
+    assert actions(swarm, (b, "b on v1")) == ["merge_required"]
     assert swarm.get_head(sonnet) == "a on v1"
 
 
@@ -61,7 +61,7 @@ def test_a_look_at_another_agents_result_does_not_move_a_base(swarm, sonnet, hai
         swarm.get_context(reader)
     assert actions(swarm, (a, "a on v1")) == ["accepted"]
     assert [swarm.get_context(a), swarm.get_context(b)] == ["a on v1", "a on v1"]
-    assert actions(swarm, (b, "b on v1")) == ["rejected"]
+    assert actions(swarm, (b, "b on v1")) == ["merge_required"]
 
 
 def test_of_two_reads_that_name_no_reader_the_older_counts(swarm, elsewhere, sonnet, haikus):
@@ -71,11 +71,11 @@ def test_of_two_reads_that_name_no_reader_the_older_counts(swarm, elsewhere, son
     elsewhere.get_context(sonnet)
     assert actions(elsewhere, (sonnet, "v2")) == ["accepted"]
     assert swarm.get_context(sonnet) == "v2"
-    assert actions(swarm, (b, "b on v1")) == ["rejected"]
+    assert actions(swarm, (b, "b on v1")) == ["merge_required"]
 
 
 def test_a_named_reader_writes_on_what_it_was_given(swarm, sonnet, haikus):
-    """Agents hand one context to and fro, each reading the other's by name; none is rejected."""
+    """Agents hand one context to and fro, each reading the other's by name; none conflicts."""
     a, b = haikus
     swarm.get_context(sonnet, reader_id=a)
     swarm.update_context("1", a)
@@ -93,16 +93,16 @@ def test_a_named_read_moves_no_other_base(swarm, sonnet, haikus):
     swarm.get_head(a)
     swarm.update_context("a on v1", a)
     assert swarm.get_context(b, reader_id=sonnet) == "a on v1"
-    assert actions(swarm, (b, "b on v1"), (sonnet, "sonnet on a")) == ["rejected", "accepted"]
+    assert actions(swarm, (b, "b on v1"), (sonnet, "sonnet on a")) == ["merge_required", "accepted"]
 
 
 def test_writer_whose_own_version_is_old_gets_on_by_the_head(swarm, elsewhere, sonnet, haikus):
     """`get_context` gives Sonnet its own version, which is no base any more; `get_head` is."""
     elsewhere.get_head(haikus[0])
     elsewhere.update_context("v2", haikus[0])
-    assert actions(swarm, (sonnet, "v1+")) == ["rejected"]
+    assert actions(swarm, (sonnet, "v1+")) == ["merge_required"]
     assert swarm.get_context(sonnet) == "v1"
-    assert actions(swarm, (sonnet, "v1+")) == ["rejected"]
+    assert actions(swarm, (sonnet, "v1+")) == ["merge_required"]
     assert swarm.get_head(sonnet) == "v2"
     assert actions(swarm, (sonnet, "v2+")) == ["accepted"]
 
@@ -114,16 +114,16 @@ def test_reading_an_older_version_moves_the_base_back(swarm, elsewhere, sonnet, 
     elsewhere.update_context("v2", haikus[0])
     assert swarm.get_head(sonnet) == "v2"
     assert swarm.get_context(sonnet, reader_id=sonnet if named else None) == "v1"
-    assert actions(swarm, (sonnet, "v1+")) == ["rejected"]
+    assert actions(swarm, (sonnet, "v1+")) == ["merge_required"]
 
 
-def test_rejected_agent_that_reads_its_context_again_gets_on(swarm, elsewhere, sonnet, haikus):
+def test_second_agent_that_reads_its_context_again_gets_on(swarm, elsewhere, sonnet, haikus):
     """An agent that wrote nothing is given the head, and its older read is settled."""
     a, b = haikus
     swarm.get_context(b)
     elsewhere.get_context(a)
     elsewhere.update_context("v2", a)
-    assert actions(swarm, (b, "v1 b")) == ["rejected"]
+    assert actions(swarm, (b, "v1 b")) == ["merge_required"]
     assert swarm.get_context(b) == "v2"
     assert actions(swarm, (b, "v2 b")) == ["accepted"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from contextlib import closing, contextmanager
 
@@ -145,12 +146,14 @@ def test_error_that_quotes_a_refusal_is_not_one(redis_client):
 
 @pytest.fixture
 def connects(monkeypatch):
-    """An entry for each time that a client connects over a unix socket."""
+    """An entry for each time that a client of this thread connects over a unix socket."""
     entries = []
     connect_once = redis.UnixDomainSocketConnection._connect
 
     def note(connection):
-        entries.append(connection.path)
+        # Notes of reads of other tests' stores have a thread of their own.
+        if threading.current_thread() is threading.main_thread():
+            entries.append(connection.path)
         return connect_once(connection)
 
     monkeypatch.setattr(redis.UnixDomainSocketConnection, "_connect", note)

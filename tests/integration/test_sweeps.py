@@ -11,6 +11,7 @@ import pytest
 from baton.errors import InvalidIdError
 from baton.lifecycle.periods import claim_period
 from baton.lifecycle.sweeps import Periods, Sweeps
+from baton.store.audit import AuditTrail
 from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
 from baton.swarm.keys import INDEX
@@ -32,7 +33,8 @@ def make_sweeps(bench, registry):
             engine=bench.engine,
             registry=registry,
             drain=AccessDrain(bench.client, bench.store),
-            periods=Periods(period_seconds, period_seconds, period_seconds),
+            trail=AuditTrail(bench.client),
+            periods=Periods(period_seconds, period_seconds, period_seconds, period_seconds),
         )
 
     return make
@@ -68,6 +70,8 @@ def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):
     assert (second.agents(), first.agents()) == (0, None)
     assert first.access() is not None
     assert second.access() is None
+    assert first.seal_audit() is not None
+    assert second.seal_audit() is None
 
 
 def test_node_sweep_publishes_lapsed_nodes(bench, make_sweeps):

@@ -13,13 +13,15 @@ from baton.embedded import EmbeddedRedis, server_folder
 from baton.errors import SettingsError, StoreUnavailableError
 from baton.redis_client import connect, why_silent
 from baton.settings import ClientSettings, load_settings
-from baton.store.contexts import ContextStore
+from baton.store.configured import open_context_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import redis
+
+    from baton.store.contexts import ContextStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,10 @@ def open_client() -> Iterator[tuple[ClientSettings, redis.Redis]]:
 @contextlib.contextmanager
 def open_store() -> Iterator[ContextStore]:
     """The context store of the Redis to work on. Errors: `open_redis`."""
-    with open_client() as (settings, client), contextlib.closing(_store(client, settings)) as store:
+    with (
+        open_client() as (settings, client),
+        contextlib.closing(open_context_store(client, settings)) as store,
+    ):
         yield store
 
 
@@ -126,12 +131,3 @@ def _embedded(settings: ClientSettings, url: str, *, replaced: bool) -> Where:
     if replaced:
         changed["broker_url"] = None
     return Where(settings.model_copy(update=changed), url, embedded=True, replaced=replaced)
-
-
-def _store(client: redis.Redis, settings: ClientSettings) -> ContextStore:
-    return ContextStore(
-        client,
-        compression=settings.compression,
-        max_context_bytes=settings.max_context_bytes,
-        backstop_seconds=settings.context_backstop_seconds,
-    )

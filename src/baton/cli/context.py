@@ -1,31 +1,41 @@
-"""`baton context …`: what sessions hold, read and written without workers."""
+"""`baton context …`: contexts written and read without workers; the group of all its commands."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path  # noqa: TC003 - Typer reads it
-from typing import TYPE_CHECKING, Annotated, Final
+import re
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from baton.cli import conflicts, envelopes, marks, sessions, versions
 from baton.cli.connection import client_settings, open_store
-from baton.cli.escaping import escape
-from baton.cli.exits import STORE_CODES, epilog
-from baton.cli.files import STDIN, read_text, write_whole
-from baton.cli.options import Json, Limit, Session  # noqa: TC001 - Typer reads them
-from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, size
-from baton.cli.writing import put_on_head
-from baton.errors import BatonError, InvalidInputError, NotFoundError
+from baton.cli.contents import hand_out
+from baton.cli.exits import STORE_CODES, epilog, write_epilog
+from baton.cli.files import read_text
+from baton.cli.options import AGENT, Agent, Json, Output, Session, TextFile, VersionOrHead
+from baton.cli.output import size
+from baton.cli.writing import end_with_commit, find_head, require_sealable, require_written
+from baton.content.wire_chunks import OVERLAP_TOKENS
+from baton.errors import InvalidInputError
+from baton.merge.strict_json import parse_json
+from baton.versions import Bump  # noqa: TC001 - Typer reads it
 
 if TYPE_CHECKING:
-    from baton.store.contexts import ContextStore
-    from baton.store.records import Context, SessionInfo
+    from baton.merge.conflicts import Json as JsonValue
+    from baton.store.records import Extract, Policy, ReadChunk
 
-AGENT: Final = "baton_cli"
+PolicyName = Literal["merge", "last-write-wins", "reject"]
 
-Agent = Annotated[str, typer.Option("--agent", metavar="ID", help="Who does it, for the record.")]
+_POLICIES: Final[dict[PolicyName, Policy]] = {
+    "merge": "merge",
+    "last-write-wins": "last_write_wins",
+    "reject": "reject",
+}
+_BYTES: Final = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+for _part in (sessions, versions, conflicts, marks, envelopes):
+    app.add_typer(_part.app)
 
 
 @app.callback(
@@ -36,19 +46,50 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
     )
 )
 def context() -> None:
-    """Put, get and list contexts. Needs Redis only: BATON_REDIS_URL, else the embedded one."""
+    """Contexts of sessions, by version. Needs Redis only: BATON_REDIS_URL, else the embedded one.
+
+    Writers that came at once are merged; what cannot be waits for `resolve`.
+    """
 
 
-@app.command(epilog=epilog("baton context put notes notes.md --base 1.0.3", codes=STORE_CODES))
-def put(
+@app.command(
+    epilog=write_epilog(
+        "baton context put notes notes.md --base 1.0.3",
+        "baton context put plan plan.json --json-document --bump minor --meta ticket=B-7",
+    )
+)
+def put(  # noqa: PLR0913, PLR0917  # a command's options
     session: Session,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="UTF-8 text file, - for standard input.")
-    ],
+    file: TextFile,
     base: Annotated[
         str | None,
         typer.Option(
             "--base", metavar="VERSION", help="The version you changed; default: the head now."
+        ),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="VERSION", help="The new version; default: by --bump."),
+    ] = None,
+    bump: Annotated[
+        Bump, typer.Option("--bump", help="Which part of the version goes up.")
+    ] = "patch",
+    policy: Annotated[
+        PolicyName,
+        typer.Option("--policy", help="What becomes of it where the head is not the base."),
+    ] = "merge",
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Begin the session sealed; needs BATON_KEY_FILE.")
+    ] = False,
+    json_document: Annotated[
+        bool, typer.Option("--json-document", help="It is JSON, and merges as a document.")
+    ] = False,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--meta",
+            metavar="KEY=VALUE",
+            help="Metadata of the version; KEY:=JSON for what is no text. May be repeated.",
         ),
     ] = None,
     agent: Agent = AGENT,
@@ -56,15 +97,38 @@ def put(
 ) -> None:
     """Write a file as the session's next version.
 
-    Fails with exit code 4, writing nothing, where the head is not the base any more.
+    Where another writer came since the base, both changes are merged; where they touch the same
+    places, the head stays, yours is kept, and you are told how to resolve it. Without --meta the
+    metadata stays as it was.
     """
+    metadata = _metadata(meta) if meta else None
     text = read_text(file, "FILE", client_settings().max_context_bytes)
     with open_store() as store:
-        commit = put_on_head(store, session, text, agent_id=agent, base=base)
-    if as_json:
-        show_json({"session": session, **plain(commit)})
-    else:
-        show_fields({"session": session, "version": commit.version, "hash": commit.content_hash})
+        if sealed:
+            require_sealable(store, session)
+        base = find_head(store, session) if base is None else base
+        commit = store.put(
+            session,
+            text,
+            agent_id=agent,
+            base_version=base,
+            version=version,
+            bump=bump,
+            policy=_POLICIES[policy],
+            metadata=metadata,
+            sealed=sealed,
+            content_type="application/json" if json_document else None,
+        )
+    end_with_commit(require_written(commit, session, base), session, as_json=as_json)
+
+
+@app.command(epilog=epilog("date | baton context append notes -", codes=STORE_CODES))
+def append(session: Session, file: TextFile, agent: Agent = AGENT, as_json: Json = False) -> None:
+    """Add a file's text behind the head, whatever that is by then. Never conflicts."""
+    text = read_text(file, "FILE", client_settings().max_context_bytes)
+    with open_store() as store:
+        commit = store.append(session, text, agent_id=agent)
+    end_with_commit(commit, session, as_json=as_json)
 
 
 @app.command(
@@ -76,13 +140,8 @@ def put(
 )
 def get(
     session: Session,
-    version: Annotated[
-        str | None, typer.Option("--version", metavar="VERSION", help="Default: the head.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Replace this file, all at once."),
-    ] = None,
+    version: VersionOrHead = None,
+    output: Output = None,
     agent: Agent = AGENT,
     as_json: Json = False,
 ) -> None:
@@ -92,127 +151,80 @@ def get(
     """
     with open_store() as store:
         found = store.get(session, version, agent_id=agent)
-    if output is not None and str(output) != STDIN:
-        write_whole(output, found.content.encode())
-    if as_json:
-        show_json(_without_content(found) if output is not None else plain(found))
-    elif output is None or str(output) == STDIN:
-        _write(found.content)
-    else:
-        say(f"{output}: {session} {found.version}, {size(found.size_bytes)}")
+    summary = f"{session} {found.version}, {size(found.size_bytes)}"
+    hand_out(found, output, as_json=as_json, summary=summary)
 
 
-@app.command(epilog=epilog("baton context show notes", codes=STORE_CODES))
-def show(session: Session, as_json: Json = False) -> None:
-    """Tell what a session holds, without its content."""
-    with open_store() as store:
-        info = store.show(session)
-    if as_json:
-        show_json(plain(info))
-    else:
-        show_fields(_described(info))
-
-
-@app.command(epilog=epilog("baton context history notes --limit 5", codes=STORE_CODES))
-def history(session: Session, limit: Limit = 20, as_json: Json = False) -> None:
-    """List a session's versions, newest first."""
-    with open_store() as store:
-        records = store.history(session, limit)
-    if as_json:
-        show_json({"session": session, "versions": [plain(record) for record in records]})
-        return
-    show_table(
-        ("VERSION", "COMMITTED", "AUTHOR", "ACTION", "SIZE", "HASH"),
-        [
-            (
-                record.version,
-                instant(record.committed_at),
-                record.author,
-                record.action,
-                size(record.size_bytes),
-                record.content_hash[:19],
-            )
-            for record in records
-        ],
+@app.command(
+    epilog=epilog(
+        "baton context read notes --bytes 1024:2048",
+        "baton context read notes --chunk 0 -o first.txt",
+        codes=STORE_CODES,
     )
-
-
-@app.command("list", epilog=epilog("baton context list", codes=STORE_CODES))
-def list_(as_json: Json = False) -> None:
-    """List all sessions, the last written first."""
-    with open_store() as store:
-        sessions = _sessions(store)
-    if as_json:
-        show_json({"sessions": [plain(info) for info in sessions]})
-        return
-    show_table(
-        ("SESSION", "VERSION", "VERSIONS", "SIZE", "UPDATED"),
-        [
-            (
-                info.session_id,
-                info.version,
-                str(info.version_count),
-                size(info.size_bytes),
-                instant(info.updated_at),
-            )
-            for info in sessions
-        ],
-    )
-
-
-@app.command(epilog=epilog("baton context delete notes --yes", codes=STORE_CODES))
-def delete(
+)
+def read(
     session: Session,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm: it cannot be undone.")] = False,
+    bytes_: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes", metavar="START:END", help="From byte START up to END; one may be left out."
+        ),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option("--chunk", metavar="N", help="Chunk N of at most 1 MiB, from 0."),
+    ] = None,
+    overlap_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--overlap-tokens",
+            metavar="N",
+            help=f"How much of the chunk before comes with it; default {OVERLAP_TOKENS}.",
+        ),
+    ] = None,
+    version: VersionOrHead = None,
+    output: Output = None,
     agent: Agent = AGENT,
     as_json: Json = False,
 ) -> None:
-    """Delete every version of a session, for good."""
-    if not yes:
-        raise InvalidInputError("--yes", f"it, as deleting {session} cannot be undone", "<nothing>")
+    """Print a part of a version.
+
+    A range of bytes begins and ends where characters do, moved back to that. Chunks are what a
+    model reads a long context by. Fetches no more than it needs.
+    """
+    if (bytes_ is None) == (chunk is None):
+        raise InvalidInputError("--bytes", "either it or --chunk", "<both or none>")
+    if chunk is None and overlap_tokens is not None:
+        raise InvalidInputError("--overlap-tokens", "it beside --chunk only", overlap_tokens)
+    found: Extract | ReadChunk
     with open_store() as store:
-        store.delete(session, agent_id=agent)
-    if as_json:
-        show_json({"session": session, "deleted": True})
-    else:
-        say(f"Deleted {session}.")
+        if chunk is None:
+            start, end = _byte_range(bytes_ or "")
+            found = store.read_range(session, start, end, version=version, agent_id=agent)
+        else:
+            tokens = OVERLAP_TOKENS if overlap_tokens is None else overlap_tokens
+            found = store.read_chunk(
+                session, chunk, overlap_tokens=tokens, version=version, agent_id=agent
+            )
+    summary = f"{session} {found.version}, bytes {found.start_byte} to {found.end_byte}"
+    hand_out(found, output, as_json=as_json, summary=summary)
 
 
-def _sessions(store: ContextStore) -> list[SessionInfo]:
-    found = []
-    for session_id in store.list():
-        try:
-            found.append(store.show(session_id))
-        except NotFoundError:
-            continue  # deleted since
-        except BatonError as error:  # one that is damaged must not hide the others
-            say(f"WARNING: {error}")
-    return sorted(found, key=lambda info: info.updated_at, reverse=True)
+def _metadata(pairs: list[str]) -> dict[str, JsonValue]:
+    """Names and values of `--meta`, each name once."""
+    metadata: dict[str, JsonValue] = {}
+    for pair in pairs:
+        left, equals, value = pair.partition("=")
+        name = left.removesuffix(":")
+        if not name or not equals or name in metadata:
+            raise InvalidInputError("--meta", "KEY=VALUE or KEY:=JSON, each key once", pair)
+        metadata[name] = value if name == left else parse_json(value, f"--meta {name}")
+    return metadata
 
 
-def _described(info: SessionInfo) -> dict[str, str]:
-    expiry = info.expires_in_seconds
-    return {
-        "session": info.session_id,
-        "version": f"{info.version} of {info.version_count}",
-        "size": f"{size(info.size_bytes)}, about {info.size_tokens} tokens",
-        "stored": f"{size(info.stored_bytes)} in {info.chunk_count} chunks ({info.compression})",
-        "hash": info.content_hash,
-        "owner": info.owner,
-        "created": instant(info.created_at),
-        "updated": instant(info.updated_at),
-        "accessed": f"{instant(info.last_accessed_at)} by {info.last_accessed_by or 'nobody'}",
-        "expires": "never" if expiry is None else f"in {expiry / 86_400:.1f} days",
-        "flags": ", ".join(info.flags) or "none",
-    }
-
-
-def _without_content(found: Context) -> dict[str, object]:
-    return {name: value for name, value in plain(found).items() if name != "content"}
-
-
-def _write(text: str) -> None:
-    """Write the text itself; to a terminal, what it would obey is escaped."""
-    data = (escape(text) if sys.stdout.isatty() else text).encode()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def _byte_range(given: str) -> tuple[int, int | None]:
+    match = _BYTES.fullmatch(given)
+    if match is None:
+        raise InvalidInputError("--bytes", "START:END, such as 0:1024, 1024: or :1024", given)
+    start, end = match.groups()
+    return int(start or 0), int(end) if end else None

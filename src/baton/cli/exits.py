@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from baton.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from baton.errors import BatonError
 
 DONE: Final = 0
 MISSING: Final = 1
 USAGE: Final = 2
 DEGRADED: Final = 3
+MERGE_REQUIRED: Final = 3
 FAILED: Final = 4
 CANCELLED: Final = 5
 INTERRUPTED: Final = 130
@@ -34,8 +38,15 @@ _MEANING: Final = {
     INTERRUPTED: "interrupted",
 }
 
+# What differs from the above where a command writes a context.
+_MEANING_OF_WRITES: Final = {
+    MERGE_REQUIRED: "merge required: the write is kept until `baton context resolve`",
+    FAILED: "failed, or rejected: nothing was written",
+}
+
 HANDOFF_CODES: Final = (DONE, USAGE, DEGRADED, FAILED, CANCELLED)
 STORE_CODES: Final = (DONE, USAGE, FAILED, INTERRUPTED)
+WRITE_CODES: Final = (DONE, USAGE, MERGE_REQUIRED, FAILED, INTERRUPTED)
 
 
 def code_of_state(state: str) -> int:
@@ -48,9 +59,19 @@ def code_of_error(error: BatonError) -> int:
     return USAGE if isinstance(error, InvalidInputError) else FAILED
 
 
-def epilog(*examples: str, codes: tuple[int, ...]) -> str:
-    r"""What ends a command's help: examples, and its exit codes. `\b` keeps the line breaks."""
+def epilog(
+    *examples: str, codes: tuple[int, ...], meanings: Mapping[int, str] = MappingProxyType({})
+) -> str:
+    r"""What ends a command's help: examples, and its exit codes. `\b` keeps the line breaks.
+
+    `meanings` stand in for the usual ones.
+    """
     title = "Example:" if len(examples) == 1 else "Examples:"
     shown = "\n".join(f"  {example}" for example in examples)
-    meanings = "\n".join(f"  {code:<4} {_MEANING[code]}" for code in codes)
-    return f"\b\n{title}\n{shown}\n\n\b\nExit codes:\n{meanings}"
+    lines = "\n".join(f"  {code:<4} {meanings.get(code, _MEANING[code])}" for code in codes)
+    return f"\b\n{title}\n{shown}\n\n\b\nExit codes:\n{lines}"
+
+
+def write_epilog(*examples: str) -> str:
+    """As `epilog`, for a command whose write may meet another's."""
+    return epilog(*examples, codes=WRITE_CODES, meanings=_MEANING_OF_WRITES)

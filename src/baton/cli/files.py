@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from baton.errors import ContextTooLargeError, InvalidInputError, InvalidTextError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 STDIN = "-"
 
@@ -49,21 +50,42 @@ def read_text(name: str, option: str, limit_bytes: int) -> str:
         raise _not_text(field, data, error.start) from error
 
 
+@contextlib.contextmanager
+def open_bytes(name: str, option: str) -> Iterator[BinaryIO]:
+    """A file to read piece by piece; `-` is standard input.
+
+    Raises:
+        InvalidInputError: it is missing or unreadable; names it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(Path(name).open("rb")) if name != STDIN else None
+        except (OSError, ValueError) as error:
+            raise _unreadable(f"{option} {name}", error) from error
+        yield source or sys.stdin.buffer
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` by `data` at once: no reader sees a part, no failure leaves one.
 
     Raises:
         InvalidInputError: the file cannot be written.
     """
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """As `write_whole`, from parts that are made one by one; what making one raises, passes."""
     target = path.resolve()  # of a link, the file it points to
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(data)  # a device or a pipe: it must not be replaced by a file
+            with target.open("wb") as device:  # or a pipe: it must not be replaced by a file
+                device.writelines(parts)
             return
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".baton-", delete=False) as new:
             try:
-                new.write(data)
+                new.writelines(parts)
                 new.flush()
                 os.fsync(new.fileno())
                 Path(new.name).chmod(mode)
@@ -81,10 +103,14 @@ def _read(name: str, field: str, most_bytes: int) -> bytes:
             return sys.stdin.buffer.read(most_bytes)
         with Path(name).open("rb") as file:
             return file.read(most_bytes)
-    except OSError as error:
-        raise InvalidInputError(field, "a readable file", _reason(error)) from error
-    except ValueError as error:  # a NUL in the name
-        raise InvalidInputError(field, "a readable file", f"<{error}>") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(field, error) from error
+
+
+def _unreadable(field: str, error: OSError | ValueError) -> InvalidInputError:
+    # A ValueError is about a NUL in the name.
+    reason = _reason(error) if isinstance(error, OSError) else f"<{error}>"
+    return InvalidInputError(field, "a readable file", reason)
 
 
 def _not_text(field: str, data: bytes, offset: int) -> InvalidTextError:

@@ -27,7 +27,9 @@ from baton.errors import BatonError
 COMMANDS: Final = {
     "run": "Hand files and tasks to workers; print their merged result.",
     "up": "Run Redis, the worker pools and beat; Ctrl-C stops them.",
-    "context": "Put, get and list contexts.",
+    "context": "Put, get, compare, merge and export contexts.",
+    "audit": "Show, verify, seal and export what was done to sessions.",
+    "keys": "Create, list and rotate the master keys of sealed sessions.",
     "handoff": "Submit handoffs, watch them, cancel them.",
     "agents": "List the registered agents.",
     "status": "Tell what is reachable, which pools are up, and all versions.",
@@ -62,6 +64,7 @@ def _version(wanted: bool) -> None:
     epilog=epilog(
         'baton run --context notes.md "list the open questions"',
         codes=(DONE, MISSING, USAGE, DEGRADED, FAILED, CANCELLED, INTERRUPTED),
+        meanings={DEGRADED: "some tasks gave no result, or a write waits to be merged"},
     )
 )
 def baton(

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
+
+AGENT: Final = "baton_cli"
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")
 ]
+Agent = Annotated[str, typer.Option("--agent", metavar="ID", help="Who does it, for the record.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+TextFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="UTF-8 text file, - for standard input.")
+]
+VersionOrHead = Annotated[
+    str | None, typer.Option("--version", metavar="VERSION", help="Default: the head.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Replace this file, all at once."),
+]
 HandoffId = Annotated[str, typer.Argument(metavar="ID", help="The handoff's id.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
 Runner = Annotated[

@@ -18,7 +18,7 @@ from baton.cli.options import Json, Runner  # noqa: TC001 - Typer reads them
 from baton.cli.progress import progress_view
 from baton.cli.report import show_handoff, state_of
 from baton.cli.stack import Stack
-from baton.cli.writing import put_on_head
+from baton.cli.writing import find_head, require_written
 from baton.coordinator import RedisSwarmCoordinator
 from baton.errors import StoreUnavailableError
 from baton.ids import check_id, new_session_id
@@ -163,10 +163,17 @@ class _Run:
             ROLE, context_capacity=CAPACITY_TOKENS, session_id=session_id
         )
         self._agent_id = agent.agent_id
-        commit = put_on_head(
-            self._coordinator.store, session_id, self._job.context, agent_id=self._agent_id
+        store = self._coordinator.store
+        base = find_head(store, session_id)
+        # Rejected rather than merged: what is handed off is what the files say.
+        commit = store.put(
+            session_id,
+            self._job.context,
+            agent_id=self._agent_id,
+            base_version=base,
+            policy="reject",
         )
-        return commit.version
+        return require_written(commit, session_id, base).version
 
     def _follow(self, handoff: Handoff) -> None:
         with self._progress.showing(handoff):

@@ -22,12 +22,11 @@ from baton.errors import (
     InvalidInputError,
     PermanentError,
     RunnerError,
-    SessionBusyError,
     TransientError,
 )
 from baton.handoff.assignment import NodeAssignment
 from baton.handoff.leases import Lease
-from baton.handoff.merging import append_section, combine, work_log
+from baton.handoff.merging import combine, work_log
 from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
@@ -49,7 +48,6 @@ COMMIT_PAUSE_SECONDS: Final = 1.0
 MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
 MAX_DETAILS_BYTES: Final = 64 * 1024
-MAX_JOIN_RACES: Final = 64
 SWEEP_LOOKS: Final = 64
 SWEEP_BATCH: Final = 200
 UNOPENED_SECONDS: Final = 600.0
@@ -291,20 +289,15 @@ class HandoffEngine:
 
     def _append(self, outcome: Outcome, section: str) -> str:
         """Append to the newest head; the version. Once for each handoff, however often asked."""
-        for _ in range(MAX_JOIN_RACES):
-            head = self._store.get(outcome.session_id, agent_id=outcome.agent_id)
-            commit = self._store.put(
-                outcome.session_id,
-                append_section(head.content, section),
-                agent_id=outcome.agent_id,
-                base_version=head.version,
-                operation_id=outcome.handoff_id,
-            )
-            if commit.action == "accepted":
-                return commit.version
-        raise SessionBusyError(
-            f"session {outcome.session_id}: other writers won {MAX_JOIN_RACES} races in a row"
+        commit = self._store.append(
+            outcome.session_id,
+            section,
+            agent_id=outcome.agent_id,
+            blank_line=True,
+            must_exist=True,
+            operation_id=outcome.handoff_id,
         )
+        return commit.version
 
     # --- messages ------------------------------------------------------------------------------
 

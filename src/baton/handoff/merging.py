@@ -29,14 +29,6 @@ def work_log(
     return "\n".join(lines) + "\n"
 
 
-def append_section(context: str, section: str) -> str:
-    """`context` with `section` behind it, a blank line between them."""
-    if not context:
-        return section
-    gap = "\n" if context.endswith("\n") else "\n\n"
-    return f"{context}{gap}{section}"
-
-
 def combine(draft: str, children: Sequence[ChildResult]) -> str:
     """A node's result where no continuation was asked for: its own text, then its children's."""
     parts = [draft.strip()] if draft.strip() else []

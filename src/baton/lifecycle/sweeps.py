@@ -1,4 +1,4 @@
-"""The scheduled passes: nodes, agents, notes of reads. Idempotent; a period runs once."""
+"""The scheduled passes: nodes, agents, notes, seals. Idempotent; a period runs once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import redis
 
     from baton.handoff.engine import HandoffEngine
+    from baton.store.audit import AuditTrail
     from baton.store.drain import AccessDrain
     from baton.swarm.registry import AgentRegistry
 
@@ -24,6 +25,7 @@ class Periods:
     nodes_seconds: float
     agents_seconds: float
     access_seconds: float
+    audit_seconds: float
 
 
 class Sweeps:
@@ -40,12 +42,14 @@ class Sweeps:
         engine: HandoffEngine,
         registry: AgentRegistry,
         drain: AccessDrain,
+        trail: AuditTrail,
         periods: Periods,
     ) -> None:
         self._redis = redis_client
         self._engine = engine
         self._registry = registry
         self._drain = drain
+        self._trail = trail
         self._periods = periods
 
     def nodes(self) -> int | None:
@@ -65,3 +69,13 @@ class Sweeps:
         if not claim_period(self._redis, "access", self._periods.access_seconds):
             return None
         return self._drain.drain_all()
+
+    def seal_audit(self) -> int | None:
+        """Seal and anchor the audit trails; how many entries were sealed.
+
+        Raises:
+            AnchorUnavailableError: what was sealed is anchored in the next period.
+        """
+        if not claim_period(self._redis, "audit", self._periods.audit_seconds):
+            return None
+        return self._trail.seal_all()

@@ -19,8 +19,8 @@ class _Known:
 class Bases:
     """What agents of one coordinator wrote and were given, by the rule of decision 0005.
 
-    Of several versions that a text can rest on, the oldest counts: a write that is wrongly
-    rejected can be repeated, a text that was overwritten is lost. Safe for threads.
+    Of several versions that a text can rest on, the oldest counts: a write that is merged without
+    need costs little, a text that was overwritten is lost. Safe for threads.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class Bases:
                     self._sessions[session_id].version, settled=True
                 )
 
-    def rejected(self, agent_id: str, base: str) -> None:
-        """The agent's write on `base` was refused; so is the next, unless it reads before."""
+    def unseen(self, agent_id: str, base: str) -> None:
+        """The agent's write on `base` met what it has not seen; so does the next, till it reads."""
         with self._lock:
             self._agents[agent_id] = _Known(base, settled=True)
 

@@ -35,7 +35,7 @@ from baton.scripts import Script
 from baton.swarm.keys import INDEX, agent_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     import redis
@@ -189,6 +189,19 @@ class AgentRegistry:
             answer = _ACTIVE(self._redis, [INDEX], [self._dead_after_ms])
             scores = [(member, float(score)) for member, score in _pairs(answer)]
             return self._read(scores)
+
+    def live_among(self, agent_ids: Collection[str]) -> set[str]:
+        """Those of `agent_ids` that are registered and not marked dead."""
+        if not agent_ids:
+            return set()
+        ids = list(agent_ids)
+        with redis_errors(self._redis):
+            scores = self._redis.zmscore(INDEX, ids)
+        return {
+            agent_id
+            for agent_id, score in zip(ids, scores, strict=True)
+            if score is not None and score > 0
+        }
 
     def list_all(self) -> list[Agent]:
         """Every agent, dead ones included, the newest heartbeat first."""

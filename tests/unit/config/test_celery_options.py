@@ -70,6 +70,7 @@ def test_options_expire_each_sweep_with_its_period():
         routes.SWEEP_NODES,
         routes.SWEEP_AGENTS,
         routes.SWEEP_ACCESS,
+        routes.SEAL_AUDIT,
     }
     assert all(entry["options"]["expires"] == entry["schedule"] for entry in entries.values())
     assert 7 in {entry["schedule"] for entry in entries.values()}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from baton.agents.runner import ChildResult
-from baton.handoff.merging import append_section, combine, work_log
+from baton.handoff.merging import combine, work_log
 from baton.handoff.outcome import NodeRecord
 
 
@@ -28,15 +26,6 @@ def test_work_log_has_a_section_for_every_task():
         "\n### 3. third\n\n_No result: this task was cancelled._\n"
         f"\n### 4. {'x' * 199}…\n\n\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("context", "merged"),
-    [("", "section"), ("a", "a\n\nsection"), ("a\n", "a\n\nsection"), ("a\n\n", "a\n\n\nsection")],
-)
-def test_append_leaves_the_context_as_it_was(context, merged):
-    """The context is a prefix of the merge, with a blank line behind it."""
-    assert append_section(context, "section") == merged
 
 
 def test_combine_puts_the_children_behind_the_draft():
