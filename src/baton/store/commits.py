@@ -194,8 +194,7 @@ class Commits:
     # --- what to make of it --------------------------------------------------------------------
 
     def _plan(self, draft: Draft, head: OpenedVersion | None) -> Plan | Commit:
-        if _content_type(draft, head) == "application/json":
-            parse_json(draft.data.decode(), "content")
+        _check_possible(draft, head)
         if head is None or not draft.base or head.manifest.version == draft.base:
             return self._plan_on(draft, head)
         if parse_version(draft.base) > parse_version(head.manifest.version):
@@ -208,7 +207,7 @@ class Commits:
             return Plan(replace(draft, explicit=None), head, "accepted")
         match draft.policy:
             case "reject":
-                return _committed(head.head, "rejected")
+                return _committed(draft, head.head, "rejected")
             case "last_write_wins":
                 return _plan_replacement(draft, head)
             case _:
@@ -261,6 +260,7 @@ class Commits:
                 return done
         action: Action = "accepted" if answer.kind == "unchanged" else plan.action
         return Commit(
+            session_id=draft.session_id,
             version=answer.version,
             action=action,
             etag=answer.etag,
@@ -281,7 +281,7 @@ class Commits:
             return None
         version = found.decode()
         if version == "conflict":
-            return _committed(head, "merge_required", conflict_id=draft.operation_id)
+            return _committed(draft, head, "merge_required", conflict_id=draft.operation_id)
         sealer = self._reader.sealer(draft.keys, draft.session_id, head.data_key_id)
         stamped = self._manifests.fetch(draft.keys, draft.session_id, version, sealer)
         if stamped is None:
@@ -289,6 +289,7 @@ class Commits:
         manifest = stamped.manifest
         ours = manifest.operation_id == draft.operation_id
         return Commit(
+            session_id=draft.session_id,
             version=version,
             action=manifest.action if ours else "accepted",
             etag=stamped.etag,
@@ -313,6 +314,27 @@ def _without_base(ours: str, theirs: str, favour: Favour | None) -> Merged:
 def _whole_range(text: str) -> TextRange:
     unfinished = bool(text) and not text.endswith("\n")
     return TextRange(0, text.count("\n") + unfinished, 0, len(text.encode()))
+
+
+def _check_possible(draft: Draft, head: OpenedVersion | None) -> None:
+    if _content_type(draft, head) == "application/json":
+        parse_json(draft.data.decode(), "content")
+    if head is None:
+        return
+    if draft.create:
+        raise session_exists(draft.session_id, head.manifest.version)
+    if draft.sealed and head.sealer is None:
+        raise SealedError(
+            f"session {draft.session_id} began unsealed, and its old versions stay so; begin a "
+            "sealed one with this content instead"
+        )
+
+
+def session_exists(session_id: str, version: str) -> SessionExistsError:
+    """The error for a session that was to begin and is there."""
+    return SessionExistsError(
+        f"session {session_id} exists already, at {version}; choose another name"
+    )
 
 
 def _plan_replacement(draft: Draft, head: OpenedVersion) -> Plan:
@@ -342,8 +364,9 @@ def _content_type(draft: Draft, head: OpenedVersion | None) -> ContentType:
     return "text/plain" if head is None else head.manifest.content_type
 
 
-def _committed(head: Head, action: Action, conflict_id: str | None = None) -> Commit:
+def _committed(draft: Draft, head: Head, action: Action, conflict_id: str | None = None) -> Commit:
     return Commit(
+        session_id=draft.session_id,
         version=head.version,
         action=action,
         etag=head.etag,
@@ -365,9 +388,7 @@ def _refusal(draft: Draft, answer: Answer) -> Exception | None:
             f"session {session_id} is immutable; write to a new session instead"
         ),
         "archived": lambda: archived_error(session_id),
-        "exists": lambda: SessionExistsError(
-            f"session {session_id} exists already, at {answer.version}; choose another name"
-        ),
+        "exists": lambda: session_exists(session_id, answer.version),
         "sealed": lambda: SealedError(
             f"session {session_id} is sealed; what is not is refused there"
         ),

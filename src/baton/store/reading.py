@@ -163,6 +163,18 @@ class ContextReader:
         except ValueError as error:
             raise damaged from error
 
+    def require_head(self, keys: SessionKeys) -> Head:
+        """The session's head.
+
+        Raises:
+            ContextNotFoundError: there is no such session.
+            what `find_head` raises.
+        """
+        head = self.find_head(keys, keys.session_id)
+        if head is None:
+            raise not_found(keys.session_id)
+        return head
+
     def sealer(self, keys: SessionKeys, session_id: str, data_key_id: str) -> Sealer | None:
         """What opens the session, or None if it is not sealed.
 

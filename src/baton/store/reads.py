@@ -176,9 +176,7 @@ class ContextReads:
             ContextCorruptError: the head's manifest is missing or damaged.
         """
         with self._parts.session(session_id) as keys:
-            head = self._parts.reader.find_head(keys, session_id)
-            if head is None:
-                raise not_found(session_id)
+            head = self._parts.reader.require_head(keys)
             sealer = self._parts.reader.sealer(keys, session_id, head.data_key_id)
             pipeline = self._parts.redis.pipeline(transaction=True)
             pipeline.hgetall(keys.base)
@@ -203,9 +201,7 @@ class ContextReads:
         """
         wanted = parsed(version)
         with self._parts.session(session_id) as keys:
-            head = self._parts.reader.find_head(keys, session_id)
-            if head is None:
-                raise not_found(session_id)
+            head = self._parts.reader.require_head(keys)
             if wanted is None or wanted == head.version:
                 return head.version
             if not self._parts.redis.hexists(keys.manifests, wanted):

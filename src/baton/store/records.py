@@ -23,6 +23,7 @@ class Commit:
     """The outcome of a write.
 
     Attributes:
+        session_id: the session.
         version: the version that now holds the content; for `rejected` and `merge_required`, the
             head that stayed.
         action: `accepted`: written, or already there. `merged`: another writer came between, and
@@ -36,6 +37,7 @@ class Commit:
         conflicts: what `merge_required` could not decide; `ours` is the head, `theirs` this write.
     """
 
+    session_id: str
     version: str
     action: Action
     etag: str
@@ -48,6 +50,7 @@ class Commit:
     def summary(self) -> dict[str, str | int | None]:
         """What a message may carry of it: no content."""
         return {
+            "session_id": self.session_id,
             "version": self.version,
             "action": self.action,
             "etag": self.etag,

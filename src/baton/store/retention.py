@@ -11,7 +11,6 @@ from baton.errors import ContextCorruptError
 from baton.scripts import Script
 from baton.store.conflicts import decode_conflict
 from baton.store.marks import decode_checkpoint
-from baton.store.reading import not_found
 from baton.store.records import Collection
 
 if TYPE_CHECKING:
@@ -147,9 +146,7 @@ class Retention:
 
     def _survey(self, keys: SessionKeys) -> _Survey:
         while True:
-            head = self._reader.find_head(keys, keys.session_id)
-            if head is None:
-                raise not_found(keys.session_id)
+            head = self._reader.require_head(keys)
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hget(keys.base, "head_etag")
             pipeline.zrevrange(keys.history, 0, -1, withscores=True)

@@ -62,6 +62,7 @@ class SessionMarks:
     def tags(self, session_id: str) -> dict[str, str]:
         """Tag to version, by name."""
         with self._parts.session(session_id) as keys:
+            self._parts.reader.require_head(keys)
             return self._parts.marks.tags(keys)
 
     def checkpoint(
@@ -111,6 +112,7 @@ class SessionMarks:
     def checkpoints(self, session_id: str) -> list[Checkpoint]:
         """All checkpoints of the session, the oldest first."""
         with self._parts.session(session_id) as keys:
+            self._parts.reader.require_head(keys)
             return self._parts.marks.checkpoints(keys)
 
     def resume(
@@ -123,6 +125,7 @@ class SessionMarks:
             what `get` raises.
         """
         with self._parts.session(session_id) as keys:
+            self._parts.reader.require_head(keys)
             found = self._parts.marks.get_checkpoint(keys, check_id(checkpoint_id, "checkpoint_id"))
             return self._parts.read_range(keys, found.version, found.byte_position, None, agent_id)
 

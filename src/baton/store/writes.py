@@ -318,6 +318,7 @@ class ContextWrites:
     def conflicts(self, session_id: str) -> list[PendingConflict]:
         """Writes that wait for somebody to resolve them, the oldest first."""
         with self._parts.session(session_id) as keys:
+            self._parts.reader.require_head(keys)
             return self._parts.pending.list(keys)
 
     def explain_conflict(self, session_id: str, conflict_id: str) -> tuple[Conflict, ...]:
