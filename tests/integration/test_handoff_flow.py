@@ -15,6 +15,7 @@ from baton.errors import (
 )
 from baton.handoff.keys import INDEX, OPEN
 from baton.handoff.package import Limits, TaskSpec
+from baton.store.contexts import ContextStore
 from handoff_bench import (
     AGENT,
     CONTEXT,
@@ -315,3 +316,17 @@ def dies_once(method):
         return method(*args, **fields)
 
     return call
+
+
+def test_open_handoff_keeps_the_version_its_nodes_read(bench):
+    """However many versions are written and collected meanwhile; then it lets go."""
+    store = ContextStore(bench.client, keep_versions=1)
+    handoff = bench.submit("work")
+    store.put(SESSION, "newer", agent_id="b")
+    assert store.collect(SESSION, agent_id=AGENT).versions == ()
+    bench.pump()
+    assert handoff.outcome().state == "done"
+    newest = store.history(SESSION)[0].version
+    store.put(SESSION, "newest", agent_id=AGENT, base_version=newest)
+    assert "1.0.0" in store.collect(SESSION, agent_id=AGENT).versions
+    store.close()

@@ -286,6 +286,14 @@ class HandoffEngine:
         if ended_well and outcome.merge == "append":
             fields["merged_version"] = self._append(outcome, section)
         self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
+        self._unpin(outcome)
+
+    def _unpin(self, outcome: Outcome) -> None:
+        """Let the version go that the nodes read. A pin that stays ends with the retention."""
+        try:
+            self._store.unpin(outcome.session_id, outcome.handoff_id, agent_id=outcome.agent_id)
+        except BatonError as error:
+            logger.info("handoff %s: its pin stays: %s", outcome.handoff_id, error)
 
     def _append(self, outcome: Outcome, section: str) -> str:
         """Append to the newest head; the version. Once for each handoff, however often asked."""

@@ -91,6 +91,14 @@ class Handoffs:
             limits=limits or self._limits,
         )
         handoff_id = new_handoff_id()
+        # Its nodes read that version for as long as it runs, however many are written meanwhile.
+        self._store.pin(
+            session_id,
+            handoff_id,
+            version,
+            agent_id=agent_id,
+            seconds=request.limits.retention_seconds,
+        )
         self._tree.open(handoff_id, request, self._default_runner)
         try:
             self._dispatcher.start(handoff_id)

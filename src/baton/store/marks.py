@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MARK: Final = Script("baton.store", "mark")
 
 MAX_MARKS: Final = 1_000
+# One for each open handoff.
+MAX_PINS: Final = 100_000
 MAX_LABEL_CHARACTERS: Final = 200
 
 Flag = Literal["immutable", "sensitive"]
@@ -125,7 +127,7 @@ class Marks:
             "name": name,
             "agent": agent_id,
             "caller": self._caller.as_dict(),
-            "limit": MAX_MARKS,
+            "limit": MAX_PINS if kind == "pin" else MAX_MARKS,
             "version": "",
             **fields,
         }
@@ -140,7 +142,7 @@ class Marks:
                     f"session {keys.session_id} has no version {request['version']}"
                 )
             case "too_many":
-                raise InvalidInputError(kind, f"at most {MAX_MARKS} in a session", name)
+                raise InvalidInputError(kind, f"at most {request['limit']} in a session", name)
             case "exists":
                 return str(found.decode())
             case "no_mark":
