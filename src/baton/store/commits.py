@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from baton.clock import utc_from_ms
-from baton.content.digests import content_hash
 from baton.errors import (
     ConflictNotFoundError,
     ContextCorruptError,
@@ -23,6 +22,7 @@ from baton.merge.documents import merge_json
 from baton.merge.ranges import TextRange
 from baton.merge.strict_json import parse_json
 from baton.merge.text import merge_appends, merge_text
+from baton.settings import KIB
 from baton.store.reading import (
     Head,
     OpenedVersion,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 MAX_RACES: Final = 64
 MAX_PAUSE_SECONDS: Final = 0.25
+LOOK_FIRST_BYTES: Final = 256 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class Commits:
         done = self._find_done(draft)
         if done is not None:
             return done, 0
-        kept = True
+        # To find out by a commit that the head has moved on costs a round trip less, but the work.
+        kept = len(draft.data) < LOOK_FIRST_BYTES
         for race in range(MAX_RACES):
             try:
                 head = self._find_parent(draft, kept=kept)
@@ -203,7 +205,7 @@ class Commits:
                 f"{head.manifest.version}"
             )
         draft = _bumped_past(draft, head)
-        if self._same_content(draft, head) and not self._counts_equal_changes(head):
+        if self._writer.has_content(head, draft) and not self._counts_equal_changes(head):
             return Plan(replace(draft, explicit=None), head, "accepted")
         match draft.policy:
             case "reject":
@@ -234,12 +236,6 @@ class Commits:
         # What adds nothing to the head is in it already.
         action: WriteAction = "accepted" if merged.text == self._reader.content(head) else "merged"
         return Plan(merging, head, action, counts_equal_changes=counts)
-
-    def _same_content(self, draft: Draft, head: OpenedVersion) -> bool:
-        hash_ = content_hash if head.sealer is None else head.sealer.content_mac
-        return head.manifest.size_bytes == len(draft.data) and (
-            head.manifest.content_hash == hash_(draft.data)
-        )
 
     def _counts_equal_changes(self, head: OpenedVersion | None) -> bool:
         """Whether equal changes add up, as those of a counter do."""

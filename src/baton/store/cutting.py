@@ -66,8 +66,7 @@ class Cuts:
             lost: chunks that must not be referred to.
             before: the parent's content, if it is at hand: then only changes are cut.
         """
-        if sealer is not self._sealer:
-            self._begin(sealer)
+        self._use(sealer)
         known = _known_chunks(plan, codec, lost)
         average = _average_bytes(plan)
         reusable = _reusable(plan, sealer, codec, average, lost)
@@ -84,6 +83,16 @@ class Cuts:
                 self._packed[piece.digest] = (piece.stored, piece.stored_digest)
         next_chunk, middle, staged = self._place_pieces(plan, pieces, known)
         return Placed(hash_, average, next_chunk, (*head, *middle, *tail), staged)
+
+    def content_hash(self, sealer: Sealer | None, before: RecentText | None) -> str:
+        """The content's hash, keyed where `sealer` is given; `before` may share its beginning."""
+        self._use(sealer)
+        self._content_hash, self.text = self._hash(before)
+        return self._content_hash
+
+    def _use(self, sealer: Sealer | None) -> None:
+        if sealer is not self._sealer:
+            self._begin(sealer)
 
     def _hash(self, before: RecentText | None) -> tuple[str, RecentText]:
         if self.text is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from baton.errors import InvalidIdError
@@ -28,7 +29,7 @@ class SessionKeys:
         Raises:
             InvalidIdError: the id could leave its place in a key.
         """
-        return cls(f"{_PREFIX}{check_id(session_id, 'session_id')}}}")
+        return _keys_of(check_id(session_id, "session_id"))
 
     @property
     def session_id(self) -> str:
@@ -117,6 +118,11 @@ class SessionKeys:
     def staging_prefix(self, operation_id: str) -> str:
         """With an index behind it, a string: a chunk on its way in; expires by itself."""
         return f"{self.base}:staging:{operation_id}:"
+
+
+@lru_cache(maxsize=10_000)
+def _keys_of(session_id: str) -> SessionKeys:
+    return SessionKeys(f"{_PREFIX}{session_id}}}")
 
 
 def session_id_of(key: bytes) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from baton.store.writing import Draft
 from baton.versions import parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
     from baton.binary_redis import BinaryRedis
     from baton.store.access import AccessNotes
@@ -50,17 +50,9 @@ class StoreParts:
     retention: Retention
     max_context_bytes: int
 
-    @contextmanager
-    def session(self, session_id: str, agent_id: str = "") -> Iterator[SessionKeys]:
+    def session(self, session_id: str, agent_id: str = "") -> AbstractContextManager[SessionKeys]:
         """The session's keys; Redis' errors become ours, and a read refused by a seal is noted."""
-        keys = SessionKeys.of(session_id)
-        try:
-            with redis_errors(self.redis):
-                yield keys
-        except (SealedError, KeyNotFoundError) as error:
-            details = {"reason": type(error).__name__}
-            self.notes.add(keys, "", agent_id, operation="denied", details=details)
-            raise
+        return _SessionWork(self, SessionKeys.of(session_id), agent_id)
 
     def read_range(
         self,
@@ -134,6 +126,30 @@ class StoreParts:
                 "content", f"at most {self.max_context_bytes} bytes", f"<{len(data)} bytes>"
             )
         return data
+
+
+class _SessionWork(AbstractContextManager[SessionKeys]):
+    __slots__ = ("_agent_id", "_errors", "_keys", "_notes")
+
+    def __init__(self, parts: StoreParts, keys: SessionKeys, agent_id: str) -> None:
+        self._notes = parts.notes
+        self._errors = redis_errors(parts.redis)
+        self._keys = keys
+        self._agent_id = agent_id
+
+    def __enter__(self) -> SessionKeys:
+        return self._keys
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, SealedError | KeyNotFoundError):
+            details = {"reason": type(error).__name__}
+            self._notes.add(self._keys, "", self._agent_id, operation="denied", details=details)
+        self._errors.__exit__(kind, error, traceback)
 
 
 def parsed(version: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from baton.clock import utc_from_ms, utc_from_seconds
@@ -38,9 +39,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_RACES: Final = 32
-FETCH_BYTES: Final = 8 * MIB
+FETCH_BYTES: Final = 4 * MIB
 MANIFESTS_AT_ONCE: Final = 100
 MAX_ETAGS: Final = 10_000
+_HEAD_FIELDS: Final = (
+    "state", "archived", "head", "head_etag", "head_hash", "head_at", "data_key", "next_chunk",
+    "epoch",
+)  # fmt: skip
+# Every read looks at the head's version, and mostly finds the one it found before.
+_check_version: Final = lru_cache(maxsize=10_000)(parse_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +144,7 @@ class ContextReader:
             ContextArchivedError: its content is in the archive.
             ContextCorruptError: its container is not what was stored.
         """
-        fields = ("state", "archived", "head", "head_etag", "head_hash", "head_at", "data_key")
-        found = self._redis.hmget(keys.base, (*fields, "next_chunk", "epoch"))
+        found = self._redis.hmget(keys.base, _HEAD_FIELDS)
         state, archived = found[:2]
         if state is None or state == b"deleting":
             return None
@@ -151,15 +157,8 @@ class ContextReader:
             version, etag, hash_, at_us, data_key, next_chunk, epoch = (
                 "" if value is None else value.decode() for value in found[2:]
             )
-            return Head(
-                version=str(parse_version(version)),
-                etag=etag,
-                content_hash=hash_,
-                committed_at_us=int(at_us),
-                data_key_id=data_key,
-                next_chunk=int(next_chunk),
-                epoch=epoch or "0",
-            )
+            _check_version(version)
+            return Head(version, etag, hash_, int(at_us), data_key, int(next_chunk), epoch or "0")
         except ValueError as error:
             raise damaged from error
 

@@ -220,6 +220,13 @@ class ContextWriter:
         self._recent.keep(opened.stamped.etag, RecentText(data, ()), "")
         return data
 
+    def has_content(self, opened: OpenedVersion, draft: Draft) -> bool:
+        """Whether a version has the draft's content already."""
+        if opened.manifest.size_bytes != len(draft.data):
+            return False
+        before = self._recent.find(opened.stamped.etag)
+        return draft.cuts.content_hash(opened.sealer, before) == opened.manifest.content_hash
+
     def _remember(self, plan: Plan, etag: str) -> None:
         if plan.draft.cuts.text is not None:
             replaced = "" if plan.parent is None else plan.parent.stamped.etag
