@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from baton.content.compression import Codec
     from baton.content.sealing import Sealer
     from baton.store.reading import OpenedVersion
-    from baton.store.writing import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,29 @@ class Placed:
     next_chunk: int
     chunks: tuple[ChunkRef, ...]
     staged: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a content is placed upon.
+
+    Attributes:
+        session_id: whose content it is.
+        parent: the version it follows; None for a session's first.
+        like: another version of the session whose chunks it may share.
+        sealer: seals it; None: nothing is sealed.
+        codec: of new chunks.
+        lost: chunks that must not be referred to.
+        before: the parent's content, if it is at hand: then only changes are cut.
+    """
+
+    session_id: str
+    parent: OpenedVersion | None
+    like: OpenedVersion | None
+    sealer: Sealer | None
+    codec: Codec
+    lost: set[int]
+    before: RecentText | None
 
 
 class Cuts:
@@ -49,39 +71,23 @@ class Cuts:
         self._content_hash = ""
         self.text: RecentText | None = None
 
-    def place(
-        self,
-        plan: Plan,
-        sealer: Sealer | None,
-        codec: Codec,
-        lost: set[int],
-        before: RecentText | None,
-    ) -> Placed:
-        """Cut, hash, compress and seal what no chunk holds yet.
-
-        Args:
-            plan: what is written, and on what.
-            sealer: seals it; None: nothing is sealed.
-            codec: of new chunks.
-            lost: chunks that must not be referred to.
-            before: the parent's content, if it is at hand: then only changes are cut.
-        """
-        self._use(sealer)
-        known = _known_chunks(plan, codec, lost)
-        average = _average_bytes(plan)
-        reusable = _reusable(plan, sealer, codec, average, lost)
-        if before is None or not reusable:
-            cut = partial(self._cut_whole, plan, average, codec, known)
+    def place(self, ground: Ground) -> Placed:
+        """Cut, hash, compress and seal what no chunk holds yet."""
+        self._use(ground.sealer)
+        known = _known_chunks(ground)
+        average = self._average_bytes(ground)
+        if _is_reusable(ground, average):
+            cut = partial(self._cut_changes, ground, average, known)
         else:
-            cut = partial(self._cut_changes, plan, average, codec, known, before.data)
+            cut = partial(self._cut_whole, ground, average, known)
         (hash_, text), (head, pieces, tail) = run_both(
-            partial(self._hash, before), cut, size_bytes=len(self._data)
+            partial(self._hash, ground.before), cut, size_bytes=len(self._data)
         )
         self._content_hash, self.text = hash_, text
         for piece in pieces:
             if piece.stored is not None:
                 self._packed[piece.digest] = (piece.stored, piece.stored_digest)
-        next_chunk, middle, staged = self._place_pieces(plan, pieces, known)
+        next_chunk, middle, staged = self._place_pieces(ground.parent, pieces, known)
         return Placed(hash_, average, next_chunk, (*head, *middle, *tail), staged)
 
     def content_hash(self, sealer: Sealer | None, before: RecentText | None) -> str:
@@ -104,39 +110,42 @@ class Cuts:
         return hash_, RecentText(self._data, marks)
 
     def _cut_whole(
-        self, plan: Plan, average: int, codec: Codec, known: Mapping[str, ChunkRef]
+        self, ground: Ground, average: int, known: Mapping[str, ChunkRef]
     ) -> tuple[tuple[ChunkRef, ...], list[Piece], tuple[ChunkRef, ...]]:
         pieces = split(
             self._data,
             average_bytes=average,
-            codec=codec,
+            codec=ground.codec,
             known=known.keys() | self._packed.keys(),
-            seal=self._seal(plan),
+            seal=_seal(ground),
         )
         return (), pieces, ()
 
     def _cut_changes(
-        self, plan: Plan, average: int, codec: Codec, known: Mapping[str, ChunkRef], before: bytes
+        self, ground: Ground, average: int, known: Mapping[str, ChunkRef]
     ) -> tuple[tuple[ChunkRef, ...], list[Piece], tuple[ChunkRef, ...]]:
-        chunks = () if plan.parent is None else plan.parent.manifest.chunks
-        seed = 0 if self._sealer is None else self._sealer.cut_seed
+        chunks = () if ground.parent is None else ground.parent.manifest.chunks
+        before = b"" if ground.before is None else ground.before.data
+        seed = 0 if ground.sealer is None else ground.sealer.cut_seed
         found = recut(before, [ref.size_bytes for ref in chunks], self._data, average, seed)
         pieces = prepare(
             self._data,
             [found.start_byte, *found.ends],
-            codec=codec,
+            codec=ground.codec,
             known=known.keys() | self._packed.keys(),
-            seal=self._seal(plan),
+            seal=_seal(ground),
         )
         return chunks[: found.kept_head], pieces, chunks[len(chunks) - found.kept_tail :]
 
-    def _seal(self, plan: Plan) -> SessionSeal | None:
-        return None if self._sealer is None else SessionSeal(self._sealer, plan.draft.session_id)
+    def _average_bytes(self, ground: Ground) -> int:
+        like = ground.like or ground.parent
+        previous = None if like is None else like.manifest.average_chunk_bytes
+        return average_chunk_bytes(len(self._data), previous)
 
     def _place_pieces(
-        self, plan: Plan, pieces: list[Piece], known: Mapping[str, ChunkRef]
+        self, parent: OpenedVersion | None, pieces: list[Piece], known: Mapping[str, ChunkRef]
     ) -> tuple[int, list[ChunkRef], list[bytes]]:
-        next_chunk = 0 if plan.parent is None else plan.parent.head.next_chunk
+        next_chunk = 0 if parent is None else parent.head.next_chunk
         refs, chunks, staged = dict(known), [], []
         for piece in pieces:
             if piece.digest not in refs:
@@ -150,33 +159,28 @@ class Cuts:
         return next_chunk, chunks, staged
 
 
-def shared_versions(plan: Plan) -> list[OpenedVersion]:
-    """Versions whose chunks the new one may refer to."""
-    return [opened for opened in (plan.draft.like, plan.parent) if opened is not None]
+def _seal(ground: Ground) -> SessionSeal | None:
+    return None if ground.sealer is None else SessionSeal(ground.sealer, ground.session_id)
 
 
-def _known_chunks(plan: Plan, codec: Codec, lost: set[int]) -> dict[str, ChunkRef]:
+def _known_chunks(ground: Ground) -> dict[str, ChunkRef]:
     """Stored chunks by the digest of their plain bytes: these need not be sent again."""
     return {
         ref.digest: ref
-        for opened in shared_versions(plan)
-        if opened.manifest.compression == codec
+        for opened in (ground.like, ground.parent)
+        if opened is not None and opened.manifest.compression == ground.codec
         for ref in opened.manifest.chunks
-        if ref.chunk_id not in lost
+        if ref.chunk_id not in ground.lost
     }
 
 
-def _average_bytes(plan: Plan) -> int:
-    like = plan.draft.like or plan.parent
-    previous = None if like is None else like.manifest.average_chunk_bytes
-    return average_chunk_bytes(len(plan.draft.data), previous)
-
-
-def _reusable(
-    plan: Plan, sealer: Sealer | None, codec: Codec, average: int, lost: set[int]
-) -> bool:
+def _is_reusable(ground: Ground, average: int) -> bool:
     """Whether the parent's chunks can stay where its content does."""
-    if plan.parent is None or lost or plan.parent.sealer is not sealer:
+    if ground.parent is None or ground.before is None or ground.lost:
         return False
-    manifest = plan.parent.manifest
-    return manifest.compression == codec and manifest.average_chunk_bytes == average
+    manifest = ground.parent.manifest
+    return (
+        ground.parent.sealer is ground.sealer
+        and manifest.compression == ground.codec
+        and manifest.average_chunk_bytes == average
+    )

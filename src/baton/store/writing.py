@@ -10,7 +10,7 @@ from baton.content.text import encode_text
 from baton.content.tokens import estimate_tokens
 from baton.ids import new_operation_id
 from baton.scripts import Script
-from baton.store.cutting import Cuts, shared_versions
+from baton.store.cutting import Cuts, Ground
 from baton.store.manifest import Manifest
 from baton.store.recent import RecentText, RecentTexts
 from baton.versions import next_version, parse_version
@@ -151,7 +151,7 @@ class ContextWriter:
         new_key = self._new_key(plan)
         sealer = _sealer(plan, new_key)
         while True:
-            for opened in shared_versions(plan):
+            for opened in filter(None, (plan.draft.like, plan.parent)):
                 lost |= self._reader.find_damaged(opened)
             answer = self._send(plan, sealer, new_key, lost)
             match answer[0]:
@@ -194,7 +194,17 @@ class ContextWriter:
         """Stage the new chunks and commit them, in one round trip; the script's answer."""
         draft = plan.draft
         before = None if plan.parent is None else self._recent.find(plan.parent.stamped.etag)
-        placed = draft.cuts.place(plan, sealer, self._compression, lost, before)
+        placed = draft.cuts.place(
+            Ground(
+                session_id=draft.session_id,
+                parent=plan.parent,
+                like=draft.like,
+                sealer=sealer,
+                codec=self._compression,
+                lost=lost,
+                before=before,
+            )
+        )
         stamped = self._manifest(plan, placed).encode(sealer)
         prefix = draft.keys.staging_prefix(draft.operation_id)
         pipeline = self._redis.pipeline(transaction=False)
