@@ -21,16 +21,21 @@ from rich.console import Console
 
 from baton.content.digests import content_hash
 from baton.redis_client import connect
-from bench import stopping
+from bench import memory_rows, stopping
+from bench.conflict_rows import ConflictRows, merge
 from bench.corpus import ROOT, realistic_text
 from bench.handoff_rows import HandoffRows
 from bench.listing_rows import round_trip
 from bench.measure import WrongResultError
+from bench.note_rows import notes
 from bench.plan import Plan, quick
 from bench.render import as_markdown, as_table
 from bench.report import Report, Row
+from bench.sealed_rows import SealedRows
 from bench.servers import private_redis, settle, worker_pools
 from bench.store_rows import StoreRows
+from bench.throughput_rows import throughput
+from bench.version_rows import old_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -112,12 +117,26 @@ def _benches(
     wanted: Callable[[str], bool],
 ) -> Generator[_Bench, None, None]:
     """The wanted benches by name. The workers start last: the others are to have the cores."""
-    with closing(StoreRows(client, plan, text)) as store:
+    with (
+        closing(StoreRows(client, plan, text)) as store,
+        closing(ConflictRows(client, plan, text)) as conflicts,
+        closing(SealedRows(client, plan, text)) as sealed,
+    ):
         alone: list[_Bench] = [
             ("store", lambda: [store.store_new()]),
             ("get_cold", lambda: [store.get_cold()]),
             ("get_cached", lambda: [store.get_cached()]),
             ("edit", lambda: [store.edit()]),
+            ("append", lambda: [store.append()]),
+            ("conflict", conflicts.rows),
+            ("merge", lambda: [merge(plan, text)]),
+            ("sealed_put", lambda: [sealed.put()]),
+            ("sealed_get", lambda: [sealed.get()]),
+            ("old_version", lambda: [old_version(client, plan, text)]),
+            ("notes", lambda: [notes(client, plan, text)]),
+            ("versions_memory", lambda: [memory_rows.versions(client, plan, text)]),
+            ("sessions_memory", lambda: [memory_rows.sessions(client, plan, text)]),
+            ("throughput", lambda: throughput(client, settings, plan, text)),
             ("listing", lambda: [round_trip(plan)]),
         ]
         yield from (bench for bench in alone if wanted(bench[0]))

@@ -42,15 +42,44 @@ def ascii_text(size_bytes: int) -> str:
     return realistic_text(size_bytes).encode("ascii", "replace").decode()[:size_bytes]
 
 
-def edited(text: str, number: int) -> str:
-    """`text` with 1 KB in its middle written anew, differently for each `number`."""
+def pieces(text: str, size_bytes: int) -> list[str]:
+    """`text` in pieces of `size_bytes` of UTF-8, or up to 3 less at a character's edge."""
+    data = text.encode()
+    starts = range(0, len(data) - size_bytes + 1, size_bytes)
+    return [data[start : start + size_bytes].decode(errors="ignore") for start in starts]
+
+
+def edited(text: str, number: int, *, at: int | None = None, size: int = EDIT_BYTES) -> str:
+    """`text` with `size` characters written anew in ASCII, differently for each `number`.
+
+    They begin at `at`; None: in the middle.
+    """
+    begin = len(text) // 2 if at is None else at
+    return text[:begin] + fresh_text(size, number) + text[begin + size :]
+
+
+def fresh_text(size: int, number: int) -> str:
+    """So many characters of ASCII prose, differently for each `number`."""
     rng = random.Random(number)
     fresh = ""
-    while len(fresh) < EDIT_BYTES:
+    while len(fresh) < size:
         fresh += _prose(rng) + "\n"
-    ascii_only = fresh.encode("ascii", "replace").decode()[:EDIT_BYTES]
-    middle = len(text) // 2
-    return text[:middle] + ascii_only + text[middle + EDIT_BYTES :]
+    return fresh.encode("ascii", "replace").decode()[:size]
+
+
+def with_lines_changed(text: str, changes: int, *, side: int) -> str:
+    """`text` with so many lines written anew, evenly spread; 0 and 1, two sides that never touch.
+
+    It needs `8 * changes` lines.
+    """
+    lines = text.split("\n")
+    stride = len(lines) // changes
+    rng = random.Random(side)
+    for change in range(changes):
+        # The sides have a quarter of each stride to themselves, and a quarter's gap to the other.
+        at = change * stride + side * stride // 2 + rng.randrange(stride // 4)
+        lines[at] = _prose(rng)
+    return "\n".join(lines)
 
 
 def _prose(rng: random.Random) -> str:

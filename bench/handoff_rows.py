@@ -85,8 +85,8 @@ class HandoffRows:
         return Row(
             key=f"noop_{nodes}",
             what=f"{nodes:,} no-op nodes, full engine",
-            ours=Side(name="handoff", seconds=took["ours"]),
-            other=Side(name=f"plain chord of {nodes:,} no-ops", seconds=took["chord"]),
+            ours=Side(name="handoff", took=took["ours"]),
+            other=Side(name=f"plain chord of {nodes:,} no-ops", took=took["chord"]),
             target=self._plan.target(1.5 if nodes <= 100 else 1.3),
             facts=[f"joined {duration(joined)}, the chord's callback {duration(called)}"],
             figures={"joined_seconds": joined, "callback_seconds": called},
@@ -108,19 +108,17 @@ class HandoffRows:
             Row(
                 key="context_fan_out",
                 what=what,
-                ours=Side(name="handoff, a new context each round", seconds=took["ours"]),
-                other=Side(name=f"plain chord of {nodes:,} no-ops", seconds=took["chord"]),
+                ours=Side(name="handoff, a new context each round", took=took["ours"]),
+                other=Side(name=f"plain chord of {nodes:,} no-ops", took=took["chord"]),
                 target=self._plan.target(1.5),
             ),
             Row(
                 key="context_by_value",
                 what=f"{what}, per node",
-                ours=Side(
-                    name="handoff, per node", seconds=[each / nodes for each in took["ours"]]
-                ),
+                ours=Side(name="handoff, per node", took=[each / nodes for each in took["ours"]]),
                 other=Side(
                     name=f"Celery, the text in each of {few} messages, per node",
-                    seconds=[each / few for each in took["by_value"]],
+                    took=[each / few for each in took["by_value"]],
                 ),
                 target=self._plan.target(1 / 30),
             ),

@@ -35,8 +35,8 @@ def round_trip(plan: Plan) -> Row:
     return Row(
         key="listing",
         what=f"chunk and assemble {plan.size} of ASCII",
-        ours=Side(name="chunk_context, assemble_context", seconds=took["ours"]),
-        other=Side(name="the protocol's literal listing (flawed)", seconds=took["listing"]),
+        ours=Side(name="chunk_context, assemble_context", took=took["ours"]),
+        other=Side(name="the protocol's literal listing (flawed)", took=took["listing"]),
         facts=[f"round trip: ours identical; the listing's {verdict}"],
         figures={"listing_off_bytes": off_bytes},
     )

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 class Plan:
     """Sizes and counts of one run.
 
-    `calls` are repeated within a round where one takes microseconds. `by_value_nodes` are fewer
-    than `nodes`: each message carries the whole text. `wide_nodes` 0: no such row.
+    `calls` are repeated within a round where one takes microseconds, `noted_calls` where seconds
+    have to pass, since notes of reads are sent once in each. `by_value_nodes` are fewer than
+    `nodes`: each message carries the whole text. `wide_nodes` 0: no such row. `client_stores` and
+    `client_reads` are those of all client processes in one round.
     """
 
     rounds: int
     size_bytes: int = 10_000_000
     calls: int = 300
+    noted_calls: int = 10_000
+    versions: int = 1_000
+    sessions: int = 1_000
+    client_stores: int = 1_200
+    client_reads: int = 12_000
     nodes: int = 100
     wide_nodes: int = 1_000
     by_value_nodes: int = 10
@@ -26,6 +33,11 @@ class Plan:
         """`ratio` in a full run; None in a quick one, for whose sizes no target was set."""
         return ratio if self.full else None
 
+    def judged(self, figure: str, *, target: str, met: bool) -> str:
+        """A fact that has a target of its own, and in a full run whether it is met."""
+        verdict = "met" if met else "missed"
+        return f"{figure} (target {target}: {verdict})" if self.full else figure
+
     @property
     def size(self) -> str:
         """The text's size in words."""
@@ -35,5 +47,16 @@ class Plan:
 def quick(rounds: int) -> Plan:
     """A smoke run: does everything work? Its figures mean little."""
     return Plan(
-        rounds, size_bytes=1_000_000, calls=30, nodes=20, wide_nodes=0, by_value_nodes=3, full=False
+        rounds,
+        size_bytes=1_000_000,
+        calls=30,
+        noted_calls=300,
+        versions=30,
+        sessions=30,
+        client_stores=40,
+        client_reads=400,
+        nodes=20,
+        wide_nodes=0,
+        by_value_nodes=3,
+        full=False,
     )

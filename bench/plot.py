@@ -11,7 +11,7 @@ mpl.use("Agg")  # no display is needed, nor looked for
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from bench.render import TIMES, duration, times
+from bench.render import TIMES, amount, times, wanted_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,11 @@ _MET, _MISSED, _FREE = "#2a9d8f", "#e76f51", "#8d99ae"
 
 
 def save_plot(report: Report, path: Path) -> None:
-    """Write a PNG. A bar that ends left of the line at 1 is faster than what it is held against."""
-    rows = report.rows[::-1]
+    """Write a PNG. A bar that ends left of the line at 1 took less than what it is held against.
+
+    A row without another side has no bar.
+    """
+    rows = [row for row in report.rows[::-1] if row.other is not None]
     figure, axes = plt.subplots(figsize=(11, 1.8 + 0.62 * len(rows)), layout="constrained")
     for place, row in enumerate(rows):
         _draw(axes, place, row)
@@ -40,7 +43,7 @@ def save_plot(report: Report, path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_yticks(range(len(rows)), [_label(row) for row in rows], fontsize=9)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} {TIMES}"))
-    axes.set_xlabel("Baton's time by the other's, median of pairs (left of 1 is faster)")
+    axes.set_xlabel("Baton's by the other's, median of pairs (left of 1 is faster, or smaller)")
     axes.set_title("Baton beside floors and peers", loc="left", fontweight="bold")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", which="major", alpha=0.25)
@@ -52,6 +55,8 @@ def save_plot(report: Report, path: Path) -> None:
 
 def _draw(axes: Axes, place: int, row: Row) -> None:
     ratio = row.ratio
+    if ratio is None:
+        return
     color = {True: _MET, False: _MISSED, None: _FREE}[row.meets]
     axes.barh(place, ratio.median - 1.0, left=1.0, height=0.55, color=color)
     axes.plot([ratio.min, ratio.max], [place, place], color="#222222", linewidth=1)
@@ -60,10 +65,14 @@ def _draw(axes: Axes, place: int, row: Row) -> None:
 
 
 def _verdict(row: Row) -> str:
-    ratio = times(row.ratio.median)
-    return ratio if row.target is None else f"{ratio}\ntarget ≤ {times(row.target)}"
+    ratio = "" if row.ratio is None else times(row.ratio.median)
+    wanted = wanted_of(row)
+    return f"{ratio}\ntarget {wanted}" if wanted else ratio
 
 
 def _label(row: Row) -> str:
-    ours, other = duration(row.ours.spread.median), duration(row.other.spread.median)
+    ours = amount(row.ours.spread.median, row.unit)
+    if row.other is None:
+        return f"{row.what}\n{ours}"
+    other = amount(row.other.spread.median, row.unit)
     return f"{row.what}\n{ours} against {other}: {row.other.name}"

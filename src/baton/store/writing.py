@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from baton.content.text import encode_text
 from baton.content.tokens import estimate_tokens
+from baton.errors import SessionBusyError
 from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.cutting import Cuts, Ground
@@ -36,6 +37,7 @@ _REFRESH: Final = Script("baton.store", "refresh")
 _DELETE: Final = Script("baton.store", "delete")
 
 STAGING_MS: Final = 60_000
+MAX_TRIES: Final = 32
 
 _AUDITED: Final[dict[WriteOperation, str]] = {
     "put": "updated",
@@ -146,11 +148,15 @@ class ContextWriter:
         self._recent = RecentTexts()
 
     def publish(self, plan: Plan) -> Answer:
-        """Try to publish; the script's answer, once no chunk is missing."""
+        """Try to publish; the script's answer, once no chunk is missing.
+
+        Raises:
+            SessionBusyError: chunks went missing at every one of many tries.
+        """
         lost: set[int] = set()
         new_key = self._new_key(plan)
         sealer = _sealer(plan, new_key)
-        while True:
+        for _ in range(MAX_TRIES):
             for opened in filter(None, (plan.draft.like, plan.parent)):
                 lost |= self._reader.find_damaged(opened)
             answer = self._send(plan, sealer, new_key, lost)
@@ -161,6 +167,10 @@ class ContextWriter:
                     pass
                 case _:
                     return self._finished(plan, answer, new_key)
+        raise SessionBusyError(
+            f"session {plan.draft.session_id}: chunks went missing at each of {MAX_TRIES} tries; "
+            "does the server evict keys?"
+        )
 
     def refresh_expiry(self, keys: SessionKeys) -> None:
         """Move the expiry of all keys of the session to the backstop from now."""
