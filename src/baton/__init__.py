@@ -29,11 +29,29 @@ if TYPE_CHECKING:
     from baton.handoff.package import Limits, TaskSpec
     from baton.handoff.submission import Handoff, Handoffs
     from baton.handoff.view import Event
+    from baton.key_providers.environment import EnvKeyProvider
+    from baton.key_providers.file import FileKeyProvider
+    from baton.key_providers.provider import KeyProvider, WrappedKey
+    from baton.merge.conflicts import JsonConflict, TextConflict
+    from baton.merge.documents import JsonMerge, merge_json
+    from baton.merge.text import TextMerge, merge_text
     from baton.settings import ClientSettings, load_settings
     from baton.store.cache import ContextCache
     from baton.store.contexts import ContextStore
-    from baton.store.records import Commit, Context, SessionInfo, VersionRecord
+    from baton.store.differences import VersionDifference
+    from baton.store.records import (
+        Checkpoint,
+        Collection,
+        Commit,
+        Context,
+        Extract,
+        PendingConflict,
+        ReadChunk,
+        SessionInfo,
+        VersionRecord,
+    )
     from baton.swarm.registry import Agent, AgentRegistry
+    from baton.versions import resolve_version_conflict
 
 _MODULE_OF: Final = {
     # orchestrators
@@ -47,6 +65,24 @@ _MODULE_OF: Final = {
     "Context": "store.records",
     "SessionInfo": "store.records",
     "VersionRecord": "store.records",
+    "Checkpoint": "store.records",
+    "Collection": "store.records",
+    "Extract": "store.records",
+    "PendingConflict": "store.records",
+    "ReadChunk": "store.records",
+    "VersionDifference": "store.differences",
+    # merging
+    "TextMerge": "merge.text",
+    "merge_text": "merge.text",
+    "JsonMerge": "merge.documents",
+    "merge_json": "merge.documents",
+    "JsonConflict": "merge.conflicts",
+    "TextConflict": "merge.conflicts",
+    # sealing
+    "KeyProvider": "key_providers.provider",
+    "WrappedKey": "key_providers.provider",
+    "FileKeyProvider": "key_providers.file",
+    "EnvKeyProvider": "key_providers.environment",
     # agents
     "Agent": "swarm.registry",
     "AgentRegistry": "swarm.registry",
@@ -71,6 +107,7 @@ _MODULE_OF: Final = {
     "chunk_context": "content.wire_chunks",
     "assemble_context": "content.wire_chunks",
     "compute_version_hash": "content.digests",
+    "resolve_version_conflict": "versions",
     # errors; the whole tree is in baton.errors
     "BatonError": "errors",
     "TransientError": "errors",
@@ -83,33 +120,50 @@ __all__ = [
     "Assignment",
     "BatonError",
     "Census",
+    "Checkpoint",
     "ChildResult",
     "ChildTask",
     "ClientSettings",
+    "Collection",
     "Commit",
     "Context",
     "ContextCache",
     "ContextStore",
+    "EnvKeyProvider",
     "Event",
+    "Extract",
+    "FileKeyProvider",
     "FunctionRunner",
     "Handoff",
     "Handoffs",
+    "JsonConflict",
+    "JsonMerge",
+    "KeyProvider",
     "Limits",
     "NodeRecord",
     "Outcome",
+    "PendingConflict",
     "PermanentError",
+    "ReadChunk",
     "RedisSwarmCoordinator",
     "Runner",
     "RunnerResult",
     "SessionInfo",
     "TaskSpec",
+    "TextConflict",
+    "TextMerge",
     "TransientError",
     "Usage",
+    "VersionDifference",
     "VersionRecord",
+    "WrappedKey",
     "assemble_context",
     "chunk_context",
     "compute_version_hash",
     "load_settings",
+    "merge_json",
+    "merge_text",
+    "resolve_version_conflict",
 ]
 
 

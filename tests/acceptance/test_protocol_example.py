@@ -90,16 +90,14 @@ def test_agent_that_wrote_nothing_is_given_the_sessions_head(coordinator):
     assert coordinator.get_context(sonnet) == "from sonnet"
 
 
-def test_second_coordinator_that_read_an_old_version_is_rejected_not_overwritten(
-    coordinator, redis_server
-):
+def test_second_coordinator_that_read_an_old_version_overwrites_nothing(coordinator, redis_server):
     """Each coordinator passes what it last saw; the later writer is told, and nothing is lost."""
     sonnet = coordinator.register_agent("sonnet_coordinator", 1000)
     coordinator.update_context("base", sonnet)
     with RedisSwarmCoordinator(redis_url=redis_server.url) as other:
         other.get_context(sonnet)
         coordinator.update_context("first", sonnet)
-        assert other.update_context("second", sonnet).action == "rejected"
+        assert other.update_context("second", sonnet).action == "merge_required"
         assert other.get_context(sonnet) == "first"
         assert other.update_context("second", sonnet).action == "accepted"
     assert [record.version for record in coordinator.history(sonnet, limit=2)] == ["1.0.2", "1.0.1"]
