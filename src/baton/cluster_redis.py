@@ -212,8 +212,8 @@ class ClusterPipeline(Pipeline):
         """
         queued, self.command_stack = self.command_stack, []
         commands = [_Command.of(args, options) for args, options in queued]
-        if self._is_transaction and len({command.slot for command in commands}) > 1:
-            raise InvalidInputError("pipeline", "keys of one slot in a transaction", "<several>")
+        if self._is_transaction:
+            _bind_to_one_slot(commands)
         self._client.run(commands, transaction=self._is_transaction)
         answers = [command.answer for command in commands]
         if raise_on_error:
@@ -223,6 +223,19 @@ class ClusterPipeline(Pipeline):
     def immediate_execute_command(self, *args: Any, **_options: Any) -> Any:
         """Refuse: what comes here, such as WATCH, needs one connection for several calls."""
         raise InvalidInputError("pipeline", "commands that can be queued", str(args[0]))
+
+
+def _bind_to_one_slot(commands: Sequence[_Command]) -> None:
+    """Send what any node can answer, such as TIME, to where the keys are.
+
+    Raises:
+        InvalidInputError: the keys are of several slots.
+    """
+    slots = {command.slot for command in commands if command.slot is not None}
+    if len(slots) > 1:
+        raise InvalidInputError("pipeline", "keys of one slot in a transaction", "<several>")
+    for command in commands:
+        command.slot = next(iter(slots), None)
 
 
 @dataclass(slots=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
     from baton.merge.conflicts import Favour
     from baton.merge.resolvers import Resolver
+    from baton.store.keys import SessionKeys
     from baton.store.manifest import ContentType, WriteAction
     from baton.store.manifests import Manifests
     from baton.store.reading import ContextReader
@@ -88,7 +89,7 @@ class Commits:
         self, draft: Draft, plan: Callable[[OpenedVersion | None], Plan | Commit]
     ) -> tuple[Commit, int]:
         """Commit what `plan` makes of the head, again on each newer head, until one holds."""
-        done = self._find_done(draft)
+        done = self.find_done(draft.keys, draft.operation_id) if draft.once else None
         if done is not None:
             return done, 0
         # To find out by a commit that the head has moved on costs a round trip less, but the work.
@@ -209,7 +210,7 @@ class Commits:
             return Plan(replace(draft, explicit=None), head, "accepted")
         match draft.policy:
             case "reject":
-                return _committed(draft, head.head, "rejected")
+                return _committed(draft.session_id, head.head, "rejected")
             case "last_write_wins":
                 return _plan_replacement(draft, head)
             case _:
@@ -221,7 +222,6 @@ class Commits:
             draft,
             head,
             "accepted",
-            always=draft.operation == "rollback",
             counts_equal_changes=bool(draft.base) and self._counts_equal_changes(head),
         )
 
@@ -250,8 +250,8 @@ class Commits:
         error = _refusal(draft, answer)
         if error is not None:
             raise error
-        if answer.kind == "repeated" and answer.etag != answer.sent_etag:
-            done = self._find_done(draft)
+        if answer.kind == "repeated" and answer.etag != answer.sent_etag and draft.once:
+            done = self.find_done(draft.keys, draft.operation_id)
             if done is not None:
                 return done
         action: Action = "accepted" if answer.kind == "unchanged" else plan.action
@@ -267,30 +267,31 @@ class Commits:
             replaced=plan.replaced,
         )
 
-    def _find_done(self, draft: Draft) -> Commit | None:
-        """The answer that this write, under the name its caller gave it, got before."""
-        if not draft.once:
-            return None
-        found = self._redis.hget(draft.keys.operations, draft.operation_id)
-        head = self._reader.find_head(draft.keys, draft.session_id) if found else None
+    def find_done(self, keys: SessionKeys, operation_id: str) -> Commit | None:
+        """The answer that a write got before, under the name its caller gave it; None if none."""
+        session_id = keys.session_id
+        found = self._redis.hget(keys.operations, operation_id)
+        head = self._reader.find_head(keys, session_id) if found else None
         if found is None or head is None:
             return None
         version = found.decode()
         if version == "conflict":
-            return _committed(draft, head, "merge_required", conflict_id=draft.operation_id)
-        sealer = self._reader.sealer(draft.keys, draft.session_id, head.data_key_id)
-        stamped = self._manifests.fetch(draft.keys, draft.session_id, version, sealer)
+            return _committed(session_id, head, "merge_required", conflict_id=operation_id)
+        sealer = self._reader.sealer(keys, session_id, head.data_key_id)
+        stamped = self._manifests.fetch(keys, session_id, version, sealer)
         if stamped is None:
-            return None  # collected since; the script decides
+            # Collected since. Not the head in its place: this writer has not seen that.
+            gone = _committed(session_id, head, "accepted")
+            return replace(gone, version=version, etag="", content_hash="")
         manifest = stamped.manifest
-        ours = manifest.operation_id == draft.operation_id
+        ours = manifest.operation_id == operation_id
         return Commit(
-            session_id=draft.session_id,
+            session_id=session_id,
             version=version,
             action=manifest.action if ours else "accepted",
             etag=stamped.etag,
             content_hash=manifest.content_hash,
-            committed_at=self._reader.committed_at(draft.keys, manifest, head),
+            committed_at=self._reader.committed_at(keys, manifest, head),
         )
 
 
@@ -360,9 +361,11 @@ def _content_type(draft: Draft, head: OpenedVersion | None) -> ContentType:
     return "text/plain" if head is None else head.manifest.content_type
 
 
-def _committed(draft: Draft, head: Head, action: Action, conflict_id: str | None = None) -> Commit:
+def _committed(
+    session_id: str, head: Head, action: Action, conflict_id: str | None = None
+) -> Commit:
     return Commit(
-        session_id=draft.session_id,
+        session_id=session_id,
         version=head.version,
         action=action,
         etag=head.etag,

@@ -37,8 +37,8 @@ class PendingConflicts:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hgetall(keys.conflicts)
         pipeline.time()
-        found, (seconds, _) = pipeline.execute()
-        now = utc_from_seconds(seconds)
+        found, (seconds, microseconds) = pipeline.execute()
+        now = utc_from_seconds(seconds + microseconds / 1e6)
         conflicts = [decode_conflict(name.decode(), raw, keys) for name, raw in found.items()]
         return sorted(
             (each for each in conflicts if each.expires_at > now), key=lambda each: each.created_at

@@ -176,8 +176,8 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             dry_run: drop nothing.
 
         Returns:
-            What was dropped, or would be. Empty where writers kept changing the session; the next
-            collection does it then.
+            What was dropped, or would be. Not all there is where writers kept changing the session;
+            the next collection does it then.
         """
         with self._parts.session(session_id, agent_id) as keys:
             return self._parts.retention.collect(

@@ -14,6 +14,7 @@ from baton.errors import (
     TagNotFoundError,
     VersionNotFoundError,
 )
+from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.reading import archived_error, not_found
 from baton.store.records import Checkpoint
@@ -72,10 +73,6 @@ class Marks:
         """Set a flag of the session, for good."""
         self._mark(keys, agent_id, kind="flag", name=flag)
 
-    def drop_conflict(self, keys: SessionKeys, conflict_id: str, agent_id: str) -> bool:
-        """Drop a pending revision; False if it is gone already."""
-        return self._mark(keys, agent_id, kind="drop_conflict", name=conflict_id) is not False
-
     def checkpoint(self, keys: SessionKeys, draft: Checkpoint, agent_id: str) -> Checkpoint:
         """Add a checkpoint; as it was stored, which tells its time."""
         fields = {
@@ -123,6 +120,7 @@ class Marks:
     ) -> str | bool:
         """Run the script: the version a tag is on already, False if there was no such mark."""
         request = {
+            "id": new_operation_id(),
             "kind": kind,
             "name": name,
             "agent": agent_id,

@@ -101,6 +101,15 @@ class StoreParts:
         self.collect_if_due(keys, draft.agent_id, version_count)
         return commit
 
+    def find_done(self, keys: SessionKeys, operation_id: str | None) -> Commit | None:
+        """What a write of that name was answered; None if there was none, or it has no name.
+
+        Asked before anything is looked at that may have gone since.
+        """
+        if operation_id is None:
+            return None
+        return self.commits.find_done(keys, check_id(operation_id, "operation_id"))
+
     def collect_if_due(self, keys: SessionKeys, agent_id: str, version_count: int) -> None:
         """Collect after a commit. The commit has happened: a failure here is not its failure."""
         try:

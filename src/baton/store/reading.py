@@ -250,6 +250,11 @@ class ContextReader:
                 found.append(decode_manifest(stored, session_id, version, sealer))
         return found
 
+    def is_kept(self, opened: OpenedVersion) -> bool:
+        """Whether the session still has that very version."""
+        stored = self._redis.hget(opened.keys.manifests, opened.manifest.version)
+        return stored == opened.stamped.stored
+
     def vouch_for(self, etag: str) -> None:
         """Note that this process has just written, or seen whole, every chunk of that manifest."""
         self._verified.add(etag)

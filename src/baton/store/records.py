@@ -32,7 +32,8 @@ class Commit:
             `rejected`: another writer came between, and nothing was stored. `merge_required`: both
             changed the same places; the head stays, and what was written is kept as the pending
             revision `conflict_id` until somebody resolves it.
-        etag: that version's.
+        etag: that version's; empty, as the hash is, where the repeat of a named write finds its
+            version collected.
         content_hash: that version's.
         conflicts: what `merge_required` could not decide; `ours` is the head, `theirs` this write.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.errors import ContextCorruptError
+from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.conflicts import decode_conflict
 from baton.store.marks import decode_checkpoint
@@ -130,6 +131,7 @@ class Retention:
         Versions younger than `young_seconds` stay too, up to `MAX_YOUNG_FACTOR` times as many as
         are kept anyway: somebody may be writing on top of them.
         """
+        dropped: list[_Slice] = []
         for _ in range(MAX_RACES):
             survey = self._survey(keys)
             try:
@@ -138,9 +140,13 @@ class Retention:
                 if self._reader.find_head(keys, keys.session_id) == survey.head:
                     raise
                 continue  # another collection dropped what this one was about to read
-            if dry_run or self._drop_all(keys, survey, slices, agent_id):
-                return _report(slices, kept_count, dry_run=dry_run)
-        return Collection((), (), 0, 0, len(survey.history), dry_run)
+            if dry_run:
+                return _report(slices, kept_count, dry_run=True)
+            done = self._drop(keys, survey, slices, agent_id)
+            dropped += done
+            if len(done) == len(slices):
+                return _report(dropped, kept_count, dry_run=False)
+        return _report(dropped, len(survey.history), dry_run=dry_run)
 
     # --- planning ------------------------------------------------------------------------------
 
@@ -236,18 +242,19 @@ class Retention:
 
     # --- dropping ------------------------------------------------------------------------------
 
-    def _drop_all(
+    def _drop(
         self, keys: SessionKeys, survey: _Survey, slices: list[_Slice], agent_id: str
-    ) -> bool:
-        """Whether all went; False once the session has changed."""
+    ) -> list[_Slice]:
+        """Those that went: all, or those before the session changed."""
         expired_pins = [
             name.decode()
             for name, raw in survey.pins.items()
             if _pin(raw, keys)[1] <= survey.now_seconds
         ]
         epoch = survey.head.epoch
-        for part in slices:
+        for index, part in enumerate(slices):
             request = {
+                "id": new_operation_id(),
                 "expected_etag": survey.head.etag,
                 "expected_epoch": epoch,
                 "expected_next_chunk": str(survey.head.next_chunk),
@@ -260,8 +267,8 @@ class Retention:
             }
             epoch = _COLLECT(self._redis, [keys.base], [json.dumps(request)]).decode()
             if not epoch:
-                return False
-        return True
+                return slices[:index]
+        return slices
 
 
 def _slices(gone: list[_Version], needed: set[int]) -> Iterator[_Slice]:

@@ -18,7 +18,7 @@ from baton.store.parts import parsed
 from baton.store.reading import not_found
 from baton.store.records import Policy
 from baton.store.writing import Plan
-from baton.versions import Bump, parse_version
+from baton.versions import Bump, next_version, parse_version
 
 if TYPE_CHECKING:
     from baton.envelope.model import EnvelopeHeader
@@ -90,11 +90,15 @@ class ContextWrites:
         """
         if policy not in get_args(Policy):
             raise InvalidInputError("policy", " or ".join(get_args(Policy)), policy)
+        base = None if base_version is None else parse_version(base_version, "base_version")
+        explicit = None if version is None else parse_version(version)
+        if explicit is not None:
+            next_version(base, explicit, bump)  # refuses one that cannot come after the base
         draft = self._parts.draft(session_id, content, agent_id, operation_id)
         draft = replace(
             draft,
-            base="" if base_version is None else str(parse_version(base_version, "base_version")),
-            explicit=None if version is None else parse_version(version),
+            base="" if base is None else str(base),
+            explicit=explicit,
             bump=bump,
             policy=policy,
             metadata=None if metadata is None else _checked_metadata(metadata),
@@ -131,7 +135,7 @@ class ContextWrites:
             if head is None and must_exist:
                 raise not_found(session_id)
             if head is None:
-                return Plan(draft, None, "accepted")
+                return Plan(draft, None, "accepted", counts_equal_changes=True)
             if head.manifest.content_type != "text/plain":
                 raise InvalidInputError("session_id", "a session of text", session_id)
             before = self._parts.writer.recent_content(head)
@@ -139,7 +143,7 @@ class ContextWrites:
             if blank_line and before:
                 gap = b"\n" if before.endswith(b"\n") else b"\n\n"
             whole = replace(draft, data=self._parts.bounded(before + gap + added))
-            return Plan(whole, head, "accepted")
+            return Plan(whole, head, "accepted", counts_equal_changes=True)
 
         with self._parts.session(session_id, agent_id) as keys:
             commit, version_count = self._parts.commits.commit_planned(draft, plan)
@@ -156,6 +160,9 @@ class ContextWrites:
             ContextNotFoundError, ContextImmutableError, SessionBusyError: as `put`.
         """
         with self._parts.session(session_id, agent_id) as keys:
+            done = self._parts.find_done(keys, operation_id)
+            if done is not None:
+                return done
             old, content = self._parts.whole(keys, str(parse_version(version)))
             draft = self._parts.draft(
                 session_id, content, agent_id, operation_id, operation="rollback"
@@ -165,9 +172,16 @@ class ContextWrites:
                 content_type=old.manifest.content_type,
                 metadata=old.manifest.metadata,
                 source=f"{session_id}@{old.manifest.version}",
-                like=old,
             )
-            commit, version_count = self._parts.commits.commit(draft)
+
+            def plan(head: OpenedVersion | None) -> Plan:
+                if head is None:
+                    raise not_found(session_id)
+                # In a session that was deleted and begun anew, its chunks are others.
+                like = old if self._parts.reader.is_kept(old) else None
+                return Plan(replace(draft, like=like), head, "accepted", always=True)
+
+            commit, version_count = self._parts.commits.commit_planned(draft, plan)
         self._parts.collect_if_due(keys, agent_id, version_count)
         return commit
 
@@ -188,6 +202,10 @@ class ContextWrites:
             SessionExistsError: there is a session of the new name.
             ContextNotFoundError, VersionNotFoundError: there is nothing to fork.
         """
+        with self._parts.session(new_session_id, agent_id) as target:
+            done = self._parts.find_done(target, operation_id)
+            if done is not None:
+                return done
         with self._parts.session(session_id, agent_id) as keys:
             old, content = self._parts.whole(keys, parsed(version))
         draft = self._parts.draft(new_session_id, content, agent_id, operation_id, operation="fork")
@@ -230,6 +248,10 @@ class ContextWrites:
             SealedError: the source is sealed and this session is not.
             what `get` and `put` raise.
         """
+        with self._parts.session(session_id, agent_id) as keys:
+            done = self._parts.find_done(keys, operation_id)
+            if done is not None:
+                return done
         with self._parts.session(source_session_id, agent_id) as source:
             theirs, content = self._parts.whole(source, parsed(source_version))
             base = parsed(base_version) or self._fork_point(source, session_id)
@@ -375,6 +397,9 @@ class ContextWrites:
         )
         draft = replace(draft, resolves=check_id(conflict_id, "conflict_id"))
         with self._parts.session(session_id, agent_id) as keys:
+            done = self._parts.find_done(keys, operation_id)
+            if done is not None:
+                return done
             found = self._parts.pending.get(keys, conflict_id)
             if take is None:
                 draft = replace(draft, base=found.head_version)

@@ -9,13 +9,15 @@
 --          referenced: [[chunk id, stored bytes], ...]}; "" stands for absent. `conflict` is the
 --          pending revision's {base, head, expires_ms, size_bytes}, or "" for a version
 -- ARGV[2]: the manifest as stored
--- Returns: {answer, version, etag, content hash, time in us, refresh due 0|1, versions}, answer one
+-- Returns: {answer, version, etag, content hash, time in us, refresh due 0|1, versions and pending
+--          revisions that are stored}, answer one
 --          of accepted, repeated, unchanged, stale (these of the head or of the repeated version),
 --          conflicted, absent, exists, orphaned, deleting, immutable, archived, sealed, unsealed,
 --          resolved; or {missing_staging}, {missing_chunk, id, ...}
 -- Errors:  none of its own
 -- include: expiry.lua
 -- include: audit.lua
+-- include: repeats.lua
 local base = KEYS[1]
 local request = cjson.decode(ARGV[1])
 local now_us = redis_now_us()
@@ -23,14 +25,14 @@ local now_ms = math.floor(now_us / 1000)
 
 check_audit(base)
 local fields = redis.call('HMGET', base, 'state', 'immutable', 'archived', 'head', 'head_etag',
-                          'head_hash', 'head_at', 'next_chunk', 'data_key')
+                          'head_hash', 'head_at', 'next_chunk', 'data_key', 'done')
 local head = fields[4] or ''
 local next_chunk = tonumber(fields[8] or '0')
 local is_conflict = request.conflict ~= ''
 
 local function answer(kind, version, etag, hash, at, due)
   return {kind, version or '', etag or '', hash or '', at or '0', due or 0,
-          redis.call('HLEN', base .. ':manifests')}
+          redis.call('HLEN', base .. ':manifests') + redis.call('HLEN', base .. ':pending')}
 end
 
 local function answer_head(kind)
@@ -54,10 +56,18 @@ local function deny(kind)
   return answer_head(kind)
 end
 
-local function drop_conflict()
-  if request.resolves ~= '' then
-    redis.call('HDEL', base .. ':conflicts', request.resolves)
-    redis.call('HDEL', base .. ':pending', request.resolves)
+local function find_conflict(id)
+  local stored = redis.call('HGET', base .. ':conflicts', id)
+  local conflict = stored and cjson.decode(stored)
+  return conflict and conflict.expires_at > now_ms and conflict or nil
+end
+
+-- It expires, and goes with the next collection: only that can tell which chunks nothing else needs.
+local function end_conflict()
+  local conflict = find_conflict(request.resolves)
+  if conflict then
+    conflict.expires_at = now_ms
+    redis.call('HSET', base .. ':conflicts', request.resolves, cjson.encode(conflict))
     redis.call('HINCRBY', base, 'epoch', 1)
   end
 end
@@ -65,10 +75,12 @@ end
 -- The head has this content already: no new version, but it is now this writer's as well.
 local function answer_unchanged()
   drop_staging()
-  drop_conflict()
+  end_conflict()
   redis.call('HSET', base .. ':authors', request.agent, head)
   if request.once then
     redis.call('HSET', base .. ':operations', request.operation, head)
+  else
+    remember_done(base, request.operation, head)
   end
   audit(request.audit, head, {base = request.base, unchanged = true})
   adopt_expiry(base, {':authors', ':operations'})
@@ -94,6 +106,11 @@ if request.once then
     drop_staging()
     return answer_version('repeated', done)
   end
+end
+local unchanged = not request.once and done_as(fields[10], request.operation)
+if unchanged then
+  drop_staging()
+  return answer_version('unchanged', unchanged)
 end
 local holder = is_conflict and ':pending' or ':manifests'
 local twin = redis.call('HGET', base .. holder, is_conflict and request.operation or request.version)
@@ -122,8 +139,7 @@ local same_etag = request.expected_etag == (fields[5] or '')
 if head ~= '' and same_etag and request.data_key ~= (fields[9] or '') then
   return deny(request.data_key == '' and 'sealed' or 'unsealed')
 end
-if request.resolves ~= ''
-    and redis.call('HEXISTS', base .. ':conflicts', request.resolves) == 0 then
+if request.resolves ~= '' and not find_conflict(request.resolves) then
   drop_staging()
   return answer_head('resolved')
 end
@@ -193,7 +209,7 @@ redis.call('HSET', base .. ':authors', request.agent, request.version)
 if request.once then
   redis.call('HSET', base .. ':operations', request.operation, request.version)
 end
-drop_conflict()
+end_conflict()
 if created then
   local sealed = request.data_key ~= ''
   redis.call('HSET', base, 'format', 2, 'state', 'live', 'owner', request.agent, 'created_at',

@@ -1,22 +1,23 @@
--- Does: puts or removes one mark of a session: a tag, a checkpoint, a pin, a flag; or drops a pending
---       revision. Done again, it changes nothing.
+-- Does: puts or removes one mark of a session: a tag, a checkpoint, a pin, a flag. Done again, it
+--       changes nothing.
 -- KEYS[1]: the session's base key
--- ARGV[1]: JSON {kind, name, version, agent, caller, limit, move, expires_ms, fields}, kind one of
---          tag, untag, checkpoint, pin, unpin, flag, drop_conflict; `version` is "" where the mark
+-- ARGV[1]: JSON {id, kind, name, version, agent, caller, limit, move, expires_ms, fields}, kind one of
+--          tag, untag, checkpoint, pin, unpin, flag; `version` is "" where the mark
 --          names none, `fields` a checkpoint's own
 -- Returns: {answer, time in ms, version}, answer one of ok, repeated, absent, archived, no_version,
 --          exists (the tag is on that version), no_mark, too_many
 -- Errors:  none of its own
 -- include: expiry.lua
 -- include: audit.lua
+-- include: repeats.lua
 local base = KEYS[1]
 local request = cjson.decode(ARGV[1])
 local kind, name, version = request.kind, request.name, request.version
 local now_ms = math.floor(redis_now_us() / 1000)
 local PLACES = {tag = ':tags', untag = ':tags', checkpoint = ':checkpoints', pin = ':pins',
-                unpin = ':pins', drop_conflict = ':conflicts'}
+                unpin = ':pins'}
 local AUDITED = {tag = 'tagged', untag = 'untagged', checkpoint = 'checkpointed', pin = 'pinned',
-                 unpin = 'unpinned', flag = 'flagged', drop_conflict = 'resolved'}
+                 unpin = 'unpinned', flag = 'flagged'}
 local place = base .. (PLACES[kind] or '')
 
 local function answer(kind_of_answer, found)
@@ -24,12 +25,15 @@ local function answer(kind_of_answer, found)
 end
 
 check_audit(base)
-local state, archived = unpack(redis.call('HMGET', base, 'state', 'archived'))
+local state, archived, done = unpack(redis.call('HMGET', base, 'state', 'archived', 'done'))
 if state ~= 'live' then
   return answer('absent')
 end
 if archived == '1' then
   return answer('archived')
+end
+if done_as(done, request.id) then
+  return answer('repeated')
 end
 if version ~= '' and redis.call('HEXISTS', base .. ':manifests', version) == 0 then
   return answer('no_version')
@@ -48,7 +52,7 @@ if kind == 'tag' then
 elseif kind == 'checkpoint' then
   local listed = redis.call('LRANGE', place, 0, -1)
   for _, entry in ipairs(listed) do
-    if string.find(entry, '"' .. name .. '"', 1, true) then
+    if string.find(entry, '"checkpoint_id":"' .. name .. '"', 1, true) then
       return answer('repeated')
     end
   end
@@ -80,11 +84,9 @@ elseif kind == 'flag' then
   redis.call('HSET', base, name, '1')
 else
   redis.call('HDEL', place, name)
-  if kind == 'drop_conflict' then
-    redis.call('HDEL', base .. ':pending', name)
-  end
 end
 redis.call('HINCRBY', base, 'epoch', 1)
+remember_done(base, request.id, 'ok')
 append_audit(base, {at = now_ms, agent = request.agent, operation = AUDITED[kind],
                     version = version, caller = request.caller, details = {name = name}})
 adopt_expiry(base, {PLACES[kind]})
