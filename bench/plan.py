@@ -21,8 +21,8 @@ class Plan:
     noted_calls: int = 10_000
     versions: int = 1_000
     sessions: int = 1_000
-    client_stores: int = 1_200
-    client_reads: int = 12_000
+    client_stores: int = 800
+    client_reads: int = 8_000
     nodes: int = 100
     wide_nodes: int = 1_000
     by_value_nodes: int = 10

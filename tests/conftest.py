@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from hypothesis import settings
 
 from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# For hours of histories instead of seconds: `--hypothesis-profile=long --timeout=0`.
+settings.register_profile("long", max_examples=5_000, deadline=None)
 
 SESSION_PATTERNS = ("context:claude_max:*", "agents:*", "handoff:*", "pools:*", "sweep:*")
 

@@ -88,7 +88,9 @@ def _value(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
 
-app = BatonApp("baton", amqp=ResilientAMQP, include=["tasks.context", "tasks.handoff", "tasks.lifecycle"])
+app = BatonApp(
+    "baton", amqp=ResilientAMQP, include=["tasks.context", "tasks.handoff", "tasks.lifecycle"]
+)
 app.add_defaults(_options)
 app.steps["worker"].add(VisibilityHeartbeat)
 app.steps["consumer"].add(PoolReport)
