@@ -13,7 +13,7 @@ from baton.content.chunking import (
 )
 from baton.content.chunks import StoredPiece, join, split
 from baton.content.compression import CODECS, compress, decompress
-from baton.content.digests import chunk_digest, compute_version_hash, content_hash
+from baton.content.digests import compute_version_hash, content_hash, stored_digest
 from baton.content.text import decode_text, encode_text
 from baton.content.wire_chunks import assemble_context, chunk_context
 from baton.errors import ContextCorruptError, InvalidTextError
@@ -122,7 +122,7 @@ def test_average_is_always_a_class(size_bytes, previous):
 def test_a_flipped_stored_byte_is_found(plain, codec, data):
     """In a piece, whatever its codec makes of it."""
     stored = bytearray(compress(b"." + plain, codec))
-    digest = chunk_digest(bytes(stored))
+    digest = stored_digest(bytes(stored))
     stored[data.draw(st.integers(0, len(stored) - 1))] ^= data.draw(st.integers(1, 255))
     piece = StoredPiece(len(plain) + 1, bytes(stored), digest)
     with pytest.raises(ContextCorruptError, match="piece 0: stored digest differs"):

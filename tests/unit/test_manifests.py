@@ -16,7 +16,7 @@ def stored_manifest(session_id: str, refs: int) -> bytes:
         return hashlib.sha256(f"{session_id} {number}".encode()).hexdigest()
 
     chunks = (
-        ChunkRef(1000 + n, 150_000 + n, 60_000 + n, digest(n), digest(-n)) for n in range(refs)
+        ChunkRef(1000 + n, 150_000 + n, 60_000 + n, digest(n), digest(-n)[:32]) for n in range(refs)
     )
     manifest = Manifest(
         session_id=session_id,

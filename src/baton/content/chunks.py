@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from baton.content.chunking import CHUNK_LIMIT_BYTES, cut_points
 from baton.content.compression import compress, decompress
-from baton.content.digests import chunk_digest
+from baton.content.digests import chunk_digest, stored_digest
 from baton.content.parallel import iterate_parallel, map_parallel
 from baton.content.sealing import content_mac_of
 from baton.content.text import decode_text
@@ -171,7 +171,7 @@ def _pack(
     name, span = named
     packed = compress(span, codec)
     if seal is None:
-        return packed, chunk_digest(packed)
+        return packed, stored_digest(packed)
     return seal.seal_chunk(packed, identity=name, codec=codec, size_bytes=len(span)), ""
 
 
@@ -194,7 +194,7 @@ def _unpack(numbered: tuple[int, StoredPiece], codec: str, seal: SessionSeal | N
     number, piece = numbered
     if seal is not None:
         packed = _opened(piece, codec, seal)
-    elif chunk_digest(piece.stored) == piece.stored_digest:
+    elif stored_digest(piece.stored) == piece.stored_digest:
         packed = piece.stored
     else:
         raise ContextCorruptError(f"piece {number}: stored digest differs")
@@ -206,7 +206,7 @@ def _unpack(numbered: tuple[int, StoredPiece], codec: str, seal: SessionSeal | N
 
 def _is_whole(piece: StoredPiece, codec: str, seal: SessionSeal | None) -> bool:
     if seal is None:
-        return chunk_digest(piece.stored) == piece.stored_digest
+        return stored_digest(piece.stored) == piece.stored_digest
     try:
         _opened(piece, codec, seal)
     except (SealBrokenError, UnsupportedFormatError):

@@ -28,7 +28,7 @@ WriteOperation = Literal[
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-OptionalDigest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+OptionalCheck = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 
 
 class ChunkRef(NamedTuple):
@@ -42,7 +42,7 @@ class ChunkRef(NamedTuple):
     size_bytes: Count
     stored_bytes: Count
     digest: Digest
-    stored_digest: OptionalDigest
+    stored_digest: OptionalCheck
 
 
 class Manifest(BaseModel):

@@ -6,7 +6,7 @@ import pytest
 from baton.content.chunking import CHUNK_LIMIT_BYTES, average_chunk_bytes
 from baton.content.chunks import StoredPiece, join, split
 from baton.content.compression import CODECS, compress
-from baton.content.digests import chunk_digest, content_hash
+from baton.content.digests import chunk_digest, content_hash, stored_digest
 from baton.errors import ContextCorruptError, InvalidInputError, UnsupportedFormatError
 
 MIB = 1_048_576
@@ -78,7 +78,7 @@ def test_split_tiles_the_content(data):
         assert piece.offset_bytes == end
         end += piece.size_bytes
         assert piece.digest == chunk_digest(data[piece.offset_bytes : end])
-        assert piece.stored_digest == chunk_digest(piece.stored)
+        assert piece.stored_digest == stored_digest(piece.stored)
     assert end == len(data)
 
 
@@ -144,7 +144,7 @@ def test_join_refuses_a_foreign_piece(parts, data):
     """A well-formed piece of another content, of the same size, fails the content's hash."""
     size_bytes = parts[0].size_bytes
     foreign = compress(words(size_bytes, seed=9), "gzip")
-    parts = [StoredPiece(size_bytes, foreign, chunk_digest(foreign)), *parts[1:]]
+    parts = [StoredPiece(size_bytes, foreign, stored_digest(foreign)), *parts[1:]]
     assert refused(parts, data) == "the content's hash differs"
 
 
@@ -170,7 +170,7 @@ def test_join_refuses_a_wrong_content_hash(parts, data):
 def test_join_refuses_what_is_not_text():
     """Bytes that fit every digest and are not UTF-8 are corrupt, too."""
     data = b"\xff" * 9
-    parts = [StoredPiece(9, data, chunk_digest(data))]
+    parts = [StoredPiece(9, data, stored_digest(data))]
     assert refused(parts, data, codec="none") == "not UTF-8 at byte 0"
 
 
