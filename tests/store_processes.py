@@ -6,8 +6,10 @@ import hashlib
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import string
+import sys
 import time
 
 import redis
@@ -154,3 +156,27 @@ def read_somehow(store, client, name, generator):
     )
     assert is_whole("".join(part.content for part in parts))
     return 1
+
+
+# --- a writer of what has nothing in common with the head ----------------------------------------
+
+
+def write_strangers(url, name, size_bytes, pipe):
+    """Random lines, the same reversed, and others, of one base: the outcome, and memory taken."""
+    generator = random.Random(1)
+    count = size_bytes // 64
+    base = [f"{generator.getrandbits(252):063x}\n" for _ in range(count)]
+    theirs = "".join(f"{generator.getrandbits(252):063x}\n" for _ in range(count))
+    with redis.Redis.from_url(url) as client:
+        store = ContextStore(client)
+        store.put(name, "".join(base), agent_id="a")
+        store.put(name, "".join(reversed(base)), agent_id="a", base_version="1.0.0")
+        before = peak_bytes()
+        commit = store.put(name, theirs, agent_id="b", base_version="1.0.0")
+        pipe.send((commit.action, commit.conflict_id, peak_bytes() - before))
+        store.close()
+
+
+def peak_bytes():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -6,11 +6,15 @@ import dataclasses
 import json
 import shutil
 import tempfile
+import threading
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from baton.key_providers.environment import EnvKeyProvider
 from baton.redis_client import connect
@@ -243,3 +247,42 @@ def trail(store, name):
     entries = [json.loads(line) for line in raw]
     assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
     return [(entry["operation"], entry["agent"], entry["version"]) for entry in entries]
+
+
+def test_writes_go_on_while_the_server_keeps_forgetting_its_scripts(redis_client, redis_server):
+    """Each is done once (B10)."""
+    store = ContextStore(redis_client, keep_versions=5, live_agents=lambda agents: ())
+    with forgetting(redis_server):
+        for number in range(60):
+            store.append("s", f"line {number}\n", agent_id="a")
+            store.tag("s", "t", agent_id="a", move=True)
+            store.seal_audit("s")
+            if number % 10 == 9:
+                store.collect("s", agent_id="a")
+        store.fork("s", "fork", agent_id="a")
+        store.delete("fork", agent_id="a")
+    lines = [f"line {number}" for number in range(60)]
+    assert store.get("s").content.splitlines() == lines
+    operations = Counter(entry.operation for entry in store.show_audit("s"))
+    assert (operations["appended"], operations["created"], operations["tagged"]) == (59, 1, 60)
+    assert store.verify_audit("s").ok
+    store.close()
+
+
+@contextmanager
+def forgetting(server):
+    """SCRIPT FLUSH, all the time."""
+    done = threading.Event()
+
+    def forget():
+        with redis.Redis.from_url(server.url) as client:
+            while not done.is_set():
+                client.script_flush()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

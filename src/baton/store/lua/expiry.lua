@@ -6,7 +6,7 @@ local SMALL_KEYS = {'', ':version', ':metadata', ':manifests', ':checkpoints', '
                     ':key'}
 local REFRESH_EVERY_MS = 3600 * 1000
 local CHUNK_MARGIN_MS = 2 * REFRESH_EVERY_MS
-local SLICE = 1000
+local SLICE = 500
 
 local function redis_now_us()
   local t = redis.call('TIME')
