@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,15 +36,18 @@ class Faults:
     then: Callable[[], None] | None = None
     trips: int = 0
     fired: bool = False
+    thread: int = 0
 
     def arm(self, kind: FaultKind, at: int, then: Callable[[], None] | None = None) -> None:
+        """Trips of this thread count; notes of reads have another."""
         self.kind, self.at, self.then, self.trips, self.fired = kind, at, then, 0, False
+        self.thread = threading.get_ident()
 
     def disarm(self) -> None:
         self.kind = None
 
     def due(self) -> bool:
-        if self.kind is None or self.fired:
+        if self.kind is None or self.fired or self.thread != threading.get_ident():
             return False
         self.trips += 1
         self.fired = self.trips == self.at

@@ -297,7 +297,7 @@ class StoreModel:
         base = _text(session, write.base)
         if base is None and write.read_base and write.read_base[0] == session.born:
             base = write.read_base[1]
-        text = None if base is None else merged_text(base, head.content, write.content)
+        text = merged_text(base, head.content, write.content)
         if text is None:
             return self._conflict(session, write)
         action = "accepted" if text == head.content else "merged"
@@ -390,8 +390,10 @@ class StoreModel:
         self.audit.setdefault(name, []).append((operation, agent, version))
 
 
-def merged_text(base: str, ours: str, theirs: str, favour: str | None = None) -> str | None:
-    """As the store combines texts; None where they conflict."""
+def merged_text(base: str | None, ours: str, theirs: str, favour: str | None = None) -> str | None:
+    """As the store combines texts; None where they conflict: all of it, where the base has gone."""
+    if base is None:
+        return {"ours": ours, "theirs": theirs, None: None}[favour]
     appended = merge_appends(base, ours, theirs)
     return merge_text(base, ours, theirs, favour=favour).text if appended is None else appended
 

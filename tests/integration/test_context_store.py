@@ -791,7 +791,7 @@ def test_commit_of_very_many_chunks_leaves_no_key_without_expiry(redis_client):
         "operation": "op", "once": False, "agent": "a", "caller": {}, "base": "",
         "audit": "updated", "version": "1.0.0", "etag": "e" * 64, "content_hash": "sha256:x",
         "create": False, "expected_etag": "", "expected_next_chunk": 0,
-        "may_be_unchanged": False, "counts_equal_changes": False, "size_bytes": 4500,
+        "may_be_unchanged": False, "size_bytes": 4500,
         "size_tokens": 1, "chunk_count": 4500, "content_type": "text/plain",
         "compression": "none", "backstop_ms": 60_000, "data_key": "", "wrapped_key": "",
         "resolves": "", "conflict": "", "source": "",

@@ -199,7 +199,7 @@ class Commits:
     def _plan(self, draft: Draft, head: OpenedVersion | None) -> Plan | Commit:
         _check_possible(draft, head)
         if head is None or not draft.base or head.manifest.version == draft.base:
-            return self._plan_on(draft, head)
+            return Plan(draft, head, "accepted")
         if parse_version(draft.base) > parse_version(head.manifest.version):
             raise VersionNotFoundError(
                 f"session {draft.session_id} has no version {draft.base}; its head is "
@@ -216,32 +216,20 @@ class Commits:
             case _:
                 return self._plan_merge(draft, head)
 
-    def _plan_on(self, draft: Draft, head: OpenedVersion | None) -> Plan:
-        """The plan of a writer that has seen the head, or that looks at none."""
-        return Plan(
-            draft,
-            head,
-            "accepted",
-            counts_equal_changes=bool(draft.base) and self._counts_equal_changes(head),
-        )
-
     def _plan_merge(self, draft: Draft, head: OpenedVersion) -> Plan:
         as_json = is_document(head) and _content_type(draft, head) == "application/json"
         merged = self.merge(head, draft.base, draft.data.decode(), as_json=as_json)
-        counts = self._counts_equal_changes(head)
         if merged.text is None:
             pending_ms, conflicts = self._conflict_ms, merged.conflicts
             return Plan(draft, head, "merge_required", pending_ms=pending_ms, conflicts=conflicts)
         merging = with_text(draft, merged.text)
         # What adds nothing to the head is in it already.
         action: WriteAction = "accepted" if merged.text == self._reader.content(head) else "merged"
-        return Plan(merging, head, action, counts_equal_changes=counts)
+        return Plan(merging, head, action)
 
-    def _counts_equal_changes(self, head: OpenedVersion | None) -> bool:
+    def _counts_equal_changes(self, head: OpenedVersion) -> bool:
         """Whether equal changes add up, as those of a counter do."""
-        if head is None or not self._resolvers:
-            return False
-        return is_document(head)
+        return bool(self._resolvers) and is_document(head)
 
     # --- what came of it -----------------------------------------------------------------------
 

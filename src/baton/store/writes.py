@@ -135,7 +135,7 @@ class ContextWrites:
             if head is None and must_exist:
                 raise not_found(session_id)
             if head is None:
-                return Plan(draft, None, "accepted", counts_equal_changes=True)
+                return Plan(draft, None, "accepted")
             if head.manifest.content_type != "text/plain":
                 raise InvalidInputError("session_id", "a session of text", session_id)
             before = self._parts.writer.recent_content(head)
@@ -143,7 +143,7 @@ class ContextWrites:
             if blank_line and before:
                 gap = b"\n" if before.endswith(b"\n") else b"\n\n"
             whole = replace(draft, data=self._parts.bounded(before + gap + added))
-            return Plan(whole, head, "accepted", counts_equal_changes=True)
+            return Plan(whole, head, "accepted")
 
         with self._parts.session(session_id, agent_id) as keys:
             commit, version_count = self._parts.commits.commit_planned(draft, plan)

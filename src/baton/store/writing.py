@@ -98,7 +98,6 @@ class Plan:
         always: a new version even where the head has the same content.
         pending_ms: how long it is kept as a pending revision; 0 for a version.
         conflicts: why it is a pending revision.
-        counts_equal_changes: equal content that another wrote is not this write done.
         replaced: the version that it takes the place of, unseen by its writer.
     """
 
@@ -108,7 +107,6 @@ class Plan:
     always: bool = False
     pending_ms: int = 0
     conflicts: tuple[Conflict, ...] = ()
-    counts_equal_changes: bool = False
     replaced: str | None = None
 
 
@@ -311,7 +309,6 @@ class ContextWriter:
             "expected_etag": "" if parent is None else parent.stamped.etag,
             "expected_next_chunk": first_new,
             "may_be_unchanged": not (repair or plan.always or _adds(plan)),
-            "counts_equal_changes": plan.counts_equal_changes,
             "size_bytes": manifest.size_bytes,
             "size_tokens": manifest.size_tokens,
             "chunk_count": len(manifest.chunks),

@@ -3,7 +3,7 @@
 --       manifest, answers the same.
 -- KEYS[1]: the session's base key
 -- ARGV[1]: JSON {operation, once, agent, caller, base, audit, version, etag, content_hash, create,
---          expected_etag, expected_next_chunk, may_be_unchanged, counts_equal_changes, size_bytes,
+--          expected_etag, expected_next_chunk, may_be_unchanged, size_bytes,
 --          size_tokens, chunk_count, content_type, compression, backstop_ms, data_key, wrapped_key,
 --          resolves, conflict, source, staging, staged: [stored bytes of each new chunk],
 --          referenced: [[chunk id, stored bytes], ...]}; "" stands for absent. `conflict` is the
@@ -143,8 +143,9 @@ if request.resolves ~= '' and not find_conflict(request.resolves) then
   drop_staging()
   return answer_head('resolved')
 end
-if request.may_be_unchanged and fields[6] == request.content_hash
-    and (same_etag or not request.counts_equal_changes) then
+-- What another head of the same content makes of this write, its writer decides: equal steps of two
+-- counters are two, and metadata may differ.
+if request.may_be_unchanged and same_etag and fields[6] == request.content_hash then
   return answer_unchanged()
 end
 -- By etag, not by version: a session deleted and begun anew has the same version numbers.
