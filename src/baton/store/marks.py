@@ -43,12 +43,7 @@ class Marks:
 
     def tag(self, keys: SessionKeys, name: str, version: str, agent_id: str, *, move: bool) -> None:
         """Put a tag on a version; raises as `ContextStore.tag` does."""
-        found = self._mark(keys, agent_id, kind="tag", name=name, version=version, move=move)
-        if found:
-            raise TagExistsError(
-                f"session {keys.session_id}: tag {name} is on version {found}; move it, or "
-                "choose another name"
-            )
+        self._mark(keys, agent_id, kind="tag", name=name, version=version, move=move)
 
     def untag(self, keys: SessionKeys, name: str, agent_id: str) -> None:
         """Remove a tag."""
@@ -83,7 +78,7 @@ class Marks:
             "token_position": draft.token_position,
             "agent_id": draft.agent_id,
         }
-        self._mark(
+        stored = self._mark(
             keys,
             agent_id,
             kind="checkpoint",
@@ -91,7 +86,7 @@ class Marks:
             version=draft.version,
             fields=fields,
         )
-        return self.get_checkpoint(keys, draft.checkpoint_id)
+        return decode_checkpoint(stored, keys)
 
     def checkpoints(self, keys: SessionKeys) -> list[Checkpoint]:
         """All checkpoints, the oldest first.
@@ -117,8 +112,8 @@ class Marks:
 
     def _mark(
         self, keys: SessionKeys, agent_id: str, *, kind: str, name: str, **fields: Any
-    ) -> str | bool:
-        """Run the script: the version a tag is on already, False if there was no such mark."""
+    ) -> bytes:
+        """Run the script: what it found or wrote."""
         request = {
             "id": new_operation_id(),
             "kind": kind,
@@ -142,12 +137,13 @@ class Marks:
             case "too_many":
                 raise InvalidInputError(kind, f"at most {request['limit']} in a session", name)
             case "exists":
-                return str(found.decode())
-            case "no_mark":
-                if kind == "untag":
-                    raise TagNotFoundError(f"session {keys.session_id} has no tag {name}")
-                return False
-        return ""
+                raise TagExistsError(
+                    f"session {keys.session_id}: tag {name} is on version {found.decode()}; move "
+                    "it, or choose another name"
+                )
+            case "no_mark" if kind == "untag":
+                raise TagNotFoundError(f"session {keys.session_id} has no tag {name}")
+        return bytes(found)
 
 
 def check_label(label: object, field: str) -> str:

@@ -4,8 +4,9 @@
 -- ARGV[1]: JSON {id, kind, name, version, agent, caller, limit, move, expires_ms, fields}, kind one of
 --          tag, untag, checkpoint, pin, unpin, flag; `version` is "" where the mark
 --          names none, `fields` a checkpoint's own
--- Returns: {answer, time in ms, version}, answer one of ok, repeated, absent, archived, no_version,
---          exists (the tag is on that version), no_mark, too_many
+-- Returns: {answer, time in ms, found}, answer one of ok, repeated, absent, archived, no_version,
+--          exists, no_mark, too_many; found: the version, where there is a tag already the one that
+--          it is on; of a checkpoint its entry as it is stored
 -- Errors:  none of its own
 -- include: expiry.lua
 -- include: audit.lua
@@ -32,6 +33,13 @@ end
 if archived == '1' then
   return answer('archived')
 end
+-- Before what was done under the id: the entry of a checkpoint is part of its answer.
+local listed = kind == 'checkpoint' and redis.call('LRANGE', place, 0, -1) or {}
+for _, entry in ipairs(listed) do
+  if string.find(entry, '"checkpoint_id":"' .. name .. '"', 1, true) then
+    return answer('repeated', entry)
+  end
+end
 if done_as(done, request.id) then
   return answer('repeated')
 end
@@ -50,12 +58,6 @@ if kind == 'tag' then
     return answer('too_many')
   end
 elseif kind == 'checkpoint' then
-  local listed = redis.call('LRANGE', place, 0, -1)
-  for _, entry in ipairs(listed) do
-    if string.find(entry, '"checkpoint_id":"' .. name .. '"', 1, true) then
-      return answer('repeated')
-    end
-  end
   if #listed >= request.limit then
     return answer('too_many')
   end
@@ -72,11 +74,13 @@ elseif redis.call('HEXISTS', place, name) == 0 then
 end
 
 -- Every check has passed; from here on only writes.
+local written
 if kind == 'tag' then
   redis.call('HSET', place, name, version)
 elseif kind == 'checkpoint' then
   request.fields.created_at = now_ms
-  redis.call('RPUSH', place, cjson.encode(request.fields))
+  written = cjson.encode(request.fields)
+  redis.call('RPUSH', place, written)
 elseif kind == 'pin' then
   redis.call('HSET', place, name,
              cjson.encode({version = version, expires_at = now_ms + request.expires_ms}))
@@ -90,4 +94,4 @@ remember_done(base, request.id, 'ok')
 append_audit(base, {at = now_ms, agent = request.agent, operation = AUDITED[kind],
                     version = version, caller = request.caller, details = {name = name}})
 adopt_expiry(base, {PLACES[kind]})
-return answer('ok')
+return answer('ok', written)
