@@ -121,22 +121,25 @@ class Commits:
         head: OpenedVersion,
         base_version: str,
         theirs: str,
+        content_type: ContentType,
         *,
-        as_json: bool,
         favour: Favour | None = None,
     ) -> Merged:
         """The head with what `theirs` changed in the base; what conflicts, from that side.
 
-        Where the base was collected, nothing tells any more who changed what: all conflicts.
+        All conflicts where the base was collected, as nothing tells any more who changed what, and
+        where one is a document and the other is not: lines of both make neither.
         """
         ours = self._reader.content(head)
+        if content_type != head.manifest.content_type:
+            return _without_base(ours, theirs, favour)
         try:
             base = self._reader.with_version(
                 head.keys, head.keys.session_id, base_version, self._reader.content
             )
         except VersionNotFoundError:
             return _without_base(ours, theirs, favour)
-        if as_json:
+        if is_document(head):
             document = merge_json(base, ours, theirs, self._resolvers, favour=favour)
             return Merged(document.text, document.conflicts)
         appended = merge_appends(base, ours, theirs)
@@ -144,6 +147,13 @@ class Commits:
             return Merged(appended)
         text = merge_text(base, ours, theirs, favour=favour)
         return Merged(text.text, text.conflicts)
+
+    def merge_revision(
+        self, head: OpenedVersion, revision: OpenedVersion, favour: Favour | None = None
+    ) -> Merged:
+        """The head with what a pending revision changed in its base."""
+        manifest, theirs = revision.manifest, self._reader.content(revision)
+        return self.merge(head, manifest.base or "", theirs, manifest.content_type, favour=favour)
 
     # --- what to build on ----------------------------------------------------------------------
 
@@ -217,8 +227,8 @@ class Commits:
                 return self._plan_merge(draft, head)
 
     def _plan_merge(self, draft: Draft, head: OpenedVersion) -> Plan:
-        as_json = is_document(head) and _content_type(draft, head) == "application/json"
-        merged = self.merge(head, draft.base, draft.data.decode(), as_json=as_json)
+        content_type = _content_type(draft, head)
+        merged = self.merge(head, draft.base, draft.data.decode(), content_type)
         if merged.text is None:
             pending_ms, conflicts = self._conflict_ms, merged.conflicts
             return Plan(draft, head, "merge_required", pending_ms=pending_ms, conflicts=conflicts)
@@ -264,7 +274,8 @@ class Commits:
             return None
         version = found.decode()
         if version == "conflict":
-            return _committed(session_id, head, "merge_required", conflict_id=operation_id)
+            kept = _committed(session_id, head, "merge_required", conflict_id=operation_id)
+            return replace(kept, conflicts=self._conflicts_now(keys, head, operation_id))
         sealer = self._reader.sealer(keys, session_id, head.data_key_id)
         stamped = self._manifests.fetch(keys, session_id, version, sealer)
         if stamped is None:
@@ -280,6 +291,20 @@ class Commits:
             etag=stamped.etag,
             content_hash=manifest.content_hash,
             committed_at=self._reader.committed_at(keys, manifest, head),
+        )
+
+    def _conflicts_now(
+        self, keys: SessionKeys, head: Head, conflict_id: str
+    ) -> tuple[Conflict, ...]:
+        """Where a pending revision and the head conflict; nowhere, once it is gone."""
+        revision = self._reader.find_revision(keys, head, conflict_id)
+        if revision is None:
+            return ()
+        return self._reader.with_version(
+            keys,
+            keys.session_id,
+            None,
+            lambda opened: self.merge_revision(opened, revision).conflicts,
         )
 
 

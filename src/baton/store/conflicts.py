@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.errors import ContextCorruptError
-from baton.store.commits import conflict_gone, is_document
-from baton.store.manifest import decode_manifest
+from baton.store.commits import conflict_gone
 from baton.store.reading import OpenedVersion, not_found
 from baton.store.records import PendingConflict
-from baton.store.writing import Plan, pending_name, with_text
+from baton.store.writing import Plan, with_text
 
 if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
-    from baton.store.commits import Commits, Merged
+    from baton.store.commits import Commits
     from baton.store.keys import SessionKeys
-    from baton.store.reading import ContextReader, Head
+    from baton.store.reading import ContextReader
     from baton.store.records import Commit, Conflict
     from baton.store.writing import Draft
 
@@ -60,7 +60,7 @@ class PendingConflicts:
         conflict = self.get(keys, conflict_id)
 
         def on(head: OpenedVersion) -> tuple[Conflict, ...]:
-            return self._merge(head, conflict).conflicts
+            return self._commits.merge_revision(head, self._revision(head, conflict)).conflicts
 
         return self._reader.with_version(keys, keys.session_id, None, on)
 
@@ -68,7 +68,10 @@ class PendingConflicts:
         """The text of a pending revision."""
         conflict = self.get(keys, conflict_id)
         return self._reader.with_version(
-            keys, keys.session_id, None, lambda head: self._text(head, conflict)
+            keys,
+            keys.session_id,
+            None,
+            lambda head: self._reader.content(self._revision(head, conflict)),
         )
 
     def resolve(self, draft: Draft, take: Side) -> tuple[Commit, int]:
@@ -78,40 +81,19 @@ class PendingConflicts:
         def plan(head: OpenedVersion | None) -> Plan:
             if head is None:
                 raise not_found(draft.session_id)
-            merged = self._merge(head, conflict, take)
-            return Plan(with_text(draft, merged.text or ""), head, "accepted")
+            revision = self._revision(head, conflict)
+            merged = self._commits.merge_revision(head, revision, take)
+            of = revision if take == "theirs" else head
+            typed = replace(draft, content_type=of.manifest.content_type)
+            return Plan(with_text(typed, merged.text or ""), head, "accepted")
 
         return self._commits.commit_planned(draft, plan)
 
-    def find_revision(
-        self, keys: SessionKeys, head: Head, conflict_id: str
-    ) -> OpenedVersion | None:
-        """The pending revision as a version that can be read, or None if it is gone.
-
-        Raises:
-            ContextCorruptError: it is not what was stored.
-        """
-        stored = self._redis.hget(keys.pending, conflict_id)
-        if stored is None:
-            return None
-        sealer = self._reader.sealer(keys, keys.session_id, head.data_key_id)
-        stamped = decode_manifest(stored, keys.session_id, pending_name(conflict_id), sealer)
-        return OpenedVersion(keys, head, stamped, sealer)
-
-    def _merge(
-        self, head: OpenedVersion, conflict: PendingConflict, favour: Side | None = None
-    ) -> Merged:
-        theirs = self._text(head, conflict)
-        as_json = is_document(head)
-        return self._commits.merge(
-            head, conflict.base_version, theirs, as_json=as_json, favour=favour
-        )
-
-    def _text(self, head: OpenedVersion, conflict: PendingConflict) -> str:
-        revision = self.find_revision(head.keys, head.head, conflict.conflict_id)
+    def _revision(self, head: OpenedVersion, conflict: PendingConflict) -> OpenedVersion:
+        revision = self._reader.find_revision(head.keys, head.head, conflict.conflict_id)
         if revision is None:
             raise conflict_gone(head.keys.session_id, conflict.conflict_id)
-        return self._reader.content(revision)
+        return revision
 
 
 def decode_conflict(conflict_id: str, raw: bytes, keys: SessionKeys) -> PendingConflict:

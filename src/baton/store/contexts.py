@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from baton.content.compression import CODECS
 from baton.errors import InvalidInputError
 from baton.ids import check_id
 from baton.redis_client import redis_errors, require_binary
@@ -28,6 +29,7 @@ from baton.store.scanning import scan_sessions
 from baton.store.session_marks import SessionMarks
 from baton.store.writes import ContextWrites
 from baton.store.writing import ContextWriter
+from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -92,9 +94,11 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         audit_anchor: AuditAnchor | None = None,
     ) -> None:
         redis = require_binary(redis_client)
+        if compression not in CODECS:
+            raise InvalidInputError("compression", f"one of {', '.join(CODECS)}", compression)
+        check_whole_number(max_context_bytes, "max_context_bytes", least=1)
+        check_whole_number(keep_versions, "keep_versions", least=1)
         self.backstop_ms = milliseconds(backstop_seconds, "backstop_seconds")
-        if keep_versions < 1:
-            raise InvalidInputError("keep_versions", "1 or more", keep_versions)
         caller = Caller.here(client_name)
         notes = AccessNotes(redis, caller)
         manifests = Manifests(redis)

@@ -16,6 +16,6 @@ def milliseconds(seconds: float, field: str) -> int:
     Raises:
         InvalidInputError: they are not above 0, or ten years and more.
     """
-    if not 0 < seconds < MAX_SECONDS:
+    if not (isinstance(seconds, int | float) and 0 < seconds < MAX_SECONDS):
         raise InvalidInputError(field, f"above 0, below {MAX_SECONDS}", seconds)
     return max(1, round(seconds * 1000))

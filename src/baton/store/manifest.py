@@ -112,6 +112,11 @@ class StampedManifest(NamedTuple):
     data_key_id: str
 
 
+def pending_name(conflict_id: str) -> str:
+    """What stands for the version in a pending revision's manifest."""
+    return f"pending:{conflict_id}"
+
+
 def decode_manifest(
     stored: bytes, session_id: str, version: str, sealer: Sealer | None = None
 ) -> StampedManifest:

@@ -81,7 +81,7 @@ class StoreParts:
             keys=SessionKeys.of(session_id),
             session_id=session_id,
             agent_id=check_id(agent_id, "agent_id"),
-            data=self.bounded(encode_text(content)),
+            data=self.bounded_text(content),
             base="",
             explicit=None,
             bump="patch",
@@ -124,6 +124,17 @@ class StoreParts:
             keys, keys.session_id, version, lambda opened: (opened, self.reader.content(opened))
         )
 
+    def bounded_text(self, content: str) -> bytes:
+        """`content` as UTF-8; what is too large by its characters alone is not even encoded.
+
+        Raises:
+            InvalidInputError, InvalidTextError: it is no text.
+            ContextTooLargeError: it is larger than a context may be.
+        """
+        if isinstance(content, str) and len(content) > self.max_context_bytes:
+            raise self._too_large(f"<{len(content)} characters>")
+        return self.bounded(encode_text(content))
+
     def bounded(self, data: bytes) -> bytes:
         """Return `data` if a context may be as large.
 
@@ -131,10 +142,11 @@ class StoreParts:
             ContextTooLargeError: it may not.
         """
         if len(data) > self.max_context_bytes:
-            raise ContextTooLargeError(
-                "content", f"at most {self.max_context_bytes} bytes", f"<{len(data)} bytes>"
-            )
+            raise self._too_large(f"<{len(data)} bytes>")
         return data
+
+    def _too_large(self, got: str) -> ContextTooLargeError:
+        return ContextTooLargeError("content", f"at most {self.max_context_bytes} bytes", got)
 
 
 class _SessionWork(AbstractContextManager[SessionKeys]):

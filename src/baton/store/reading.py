@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from baton.errors import (
     VersionNotFoundError,
 )
 from baton.settings import MIB
-from baton.store.manifest import decode_manifest
+from baton.store.manifest import decode_manifest, pending_name
 from baton.store.records import Context, VersionRecord
 from baton.versions import parse_version
 
@@ -388,6 +389,21 @@ class ContextReader:
         values = self._redis.mget([keys.chunk(chunk_id) for chunk_id in ids])
         return dict(zip(ids, values, strict=True))
 
+    def find_revision(
+        self, keys: SessionKeys, head: Head, conflict_id: str
+    ) -> OpenedVersion | None:
+        """A pending revision as a version that can be read, or None if it is gone.
+
+        Raises:
+            ContextCorruptError: it is not what was stored.
+        """
+        stored = self._redis.hget(keys.pending, conflict_id)
+        if stored is None:
+            return None
+        sealer = self.sealer(keys, keys.session_id, head.data_key_id)
+        stamped = decode_manifest(stored, keys.session_id, pending_name(conflict_id), sealer)
+        return OpenedVersion(keys, head, stamped, sealer)
+
     def _context(self, opened: OpenedVersion, content: str) -> Context:
         manifest = opened.manifest
         return Context(
@@ -400,7 +416,7 @@ class ContextReader:
             author=manifest.author,
             committed_at=self.committed_at(opened.keys, manifest, opened.head),
             content_type=manifest.content_type,
-            metadata=dict(manifest.metadata),
+            metadata=copy.deepcopy(manifest.metadata),
         )
 
     def committed_at(self, keys: SessionKeys, manifest: Manifest, head: Head) -> datetime:

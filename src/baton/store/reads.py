@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Final
 
 from baton.clock import utc_from_ms
@@ -14,6 +15,7 @@ from baton.store.parts import parsed
 from baton.store.reading import corrupt, not_found
 from baton.store.records import SessionInfo
 from baton.versions import parse_version
+from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,8 +165,8 @@ class ContextReads:
             ContextNotFoundError: no such session.
             ContextCorruptError: a manifest is missing or damaged.
         """
-        if limit is not None and limit < 1:
-            raise InvalidInputError("limit", "1 or more, or None", limit)
+        if limit is not None:
+            check_whole_number(limit, "limit", least=1)
         with self._parts.session(session_id) as keys:
             return self._parts.reader.history(keys, session_id, -1 if limit is None else limit - 1)
 
@@ -241,7 +243,7 @@ def _session_info(
         etag=container[b"head_etag"].decode(),
         content_hash=manifest.content_hash,
         content_type=manifest.content_type,
-        metadata=dict(manifest.metadata),
+        metadata=copy.deepcopy(manifest.metadata),
         size_bytes=manifest.size_bytes,
         size_tokens=manifest.size_tokens,
         chunk_count=len(manifest.chunks),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.errors import ContextCorruptError
@@ -15,7 +16,7 @@ from baton.store.marks import decode_checkpoint
 from baton.store.records import Collection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Collection as Group
 
     from baton.binary_redis import BinaryRedis
@@ -30,6 +31,8 @@ _COLLECT: Final = Script("baton.store", "collect")
 
 MAX_RACES: Final = 8
 CHUNKS_AT_ONCE: Final = 500
+PINS_AT_ONCE: Final = 500
+SCAN_COUNT: Final = 500
 VERSIONS_AT_ONCE: Final = 200
 AUTHOR_LIVES_SECONDS: Final = 24 * 3600.0
 # A model's turn takes minutes, and what it read is the base of what it writes then.
@@ -55,19 +58,20 @@ class _Slice:
 
     dropped: list[_Version]
     chunks: list[int]
+    pins: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """A session as it was when somebody looked, all in one transaction."""
+    """A session as it was when somebody looked. What is marked meanwhile moves its epoch."""
 
     head: Head
     history: list[tuple[str, str, float]]
     now_seconds: float
-    tags: dict[bytes, bytes]
     pins: dict[bytes, bytes]
-    conflicts: dict[bytes, bytes]
     authors: dict[bytes, bytes]
+    tags: dict[bytes, bytes]
+    conflicts: dict[bytes, bytes]
     checkpoints: list[bytes]
 
 
@@ -153,17 +157,23 @@ class Retention:
     def _survey(self, keys: SessionKeys) -> _Survey:
         while True:
             head = self._reader.require_head(keys)
+            # By SCAN: agents and open handoffs can be very many.
+            pins, authors = (
+                dict(self._redis.hscan_iter(name, count=SCAN_COUNT))
+                for name in (keys.pins, keys.authors)
+            )
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hget(keys.base, "head_etag")
             pipeline.zrevrange(keys.history, 0, -1, withscores=True)
             pipeline.time()
-            for name in (keys.tags, keys.pins, keys.conflicts, keys.authors):
-                pipeline.hgetall(name)
+            pipeline.hgetall(keys.tags)
+            pipeline.hgetall(keys.conflicts)
             pipeline.lrange(keys.checkpoints, 0, -1)
             etag, history, (seconds, microseconds), *marks = pipeline.execute()
             if etag == head.etag.encode():
                 versions = [_member(*entry) for entry in history]
-                return _Survey(head, versions, seconds + microseconds / 1e6, *marks)
+                now = seconds + microseconds / 1e6
+                return _Survey(head, versions, now, pins, authors, *marks)
 
     def _plan(
         self, keys: SessionKeys, survey: _Survey, young_seconds: float
@@ -181,8 +191,9 @@ class Retention:
         }
         expired = _expired_conflicts(keys, survey)
         kept_count = len(survey.history) - len(dropped_names)
+        expired_pins = _expired_pins(keys, survey)
         if not dropped_names and not expired:
-            return [], kept_count
+            return list(_with_pins([], expired_pins)), kept_count
         versions = self._versions(keys, survey) + self._revisions(keys, survey)
         gone = [
             version
@@ -195,7 +206,7 @@ class Retention:
             if version not in gone
             for chunk_id in version.stored_sizes
         }
-        return list(_slices(gone, needed)), kept_count
+        return list(_with_pins(_slices(gone, needed), expired_pins)), kept_count
 
     def _pinned(self, keys: SessionKeys, survey: _Survey) -> set[str]:
         pinned = {version.decode() for version in survey.tags.values()}
@@ -234,7 +245,7 @@ class Retention:
     def _revisions(self, keys: SessionKeys, survey: _Survey) -> list[_Version]:
         revisions = []
         for conflict_id in map(bytes.decode, survey.conflicts):
-            opened = self._pending.find_revision(keys, survey.head, conflict_id)
+            opened = self._reader.find_revision(keys, survey.head, conflict_id)
             if opened is not None:
                 sizes = opened.manifest.stored_sizes
                 revisions.append(_Version("", "", sizes, conflict_id))
@@ -246,11 +257,6 @@ class Retention:
         self, keys: SessionKeys, survey: _Survey, slices: list[_Slice], agent_id: str
     ) -> list[_Slice]:
         """Those that went: all, or those before the session changed."""
-        expired_pins = [
-            name.decode()
-            for name, raw in survey.pins.items()
-            if _pin(raw, keys)[1] <= survey.now_seconds
-        ]
         epoch = survey.head.epoch
         for index, part in enumerate(slices):
             request = {
@@ -263,7 +269,7 @@ class Retention:
                 "versions": [[each.name, each.content_hash] for each in part.dropped if each.name],
                 "conflicts": [each.conflict_id for each in part.dropped if each.conflict_id],
                 "chunks": part.chunks,
-                "pins": expired_pins,
+                "pins": part.pins,
             }
             epoch = _COLLECT(self._redis, [keys.base], [json.dumps(request)]).decode()
             if not epoch:
@@ -294,6 +300,13 @@ def _slices(gone: list[_Version], needed: set[int]) -> Iterator[_Slice]:
         part.chunks.extend(chunks)
     if part.dropped:
         yield part
+
+
+def _with_pins(slices: Iterable[_Slice], pins: list[str]) -> Iterator[_Slice]:
+    """The slices, each with some of the pins to drop, and as many more as it takes."""
+    batches = (pins[at : at + PINS_AT_ONCE] for at in range(0, len(pins), PINS_AT_ONCE))
+    for part, batch in zip_longest(slices, batches):
+        yield replace(part or _Slice([], []), pins=batch or [])
 
 
 def _report(slices: list[_Slice], kept_count: int, *, dry_run: bool) -> Collection:
@@ -327,6 +340,14 @@ def _pin(raw: bytes, keys: SessionKeys) -> tuple[str, float]:
         raise ContextCorruptError(
             f"session {keys.session_id}: a pin is not what was stored ({error!r})"
         ) from error
+
+
+def _expired_pins(keys: SessionKeys, survey: _Survey) -> list[str]:
+    return [
+        name.decode()
+        for name, raw in survey.pins.items()
+        if _pin(raw, keys)[1] <= survey.now_seconds
+    ]
 
 
 def _expired_conflicts(keys: SessionKeys, survey: _Survey) -> set[str]:

@@ -13,6 +13,7 @@ from baton.store.marks import Flag, check_label
 from baton.store.parts import parsed
 from baton.store.records import Checkpoint
 from baton.versions import parse_version
+from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
     from baton.store.keys import SessionKeys
@@ -148,7 +149,7 @@ class SessionMarks:
             self._parts.marks.unpin(keys, check_id(name, "pin"), check_id(agent_id, "agent_id"))
 
     def set_flag(self, session_id: str, flag: Flag, *, agent_id: str) -> None:
-        """Set a flag for good: an `immutable` session takes no more versions.
+        """Set a flag for good: an `immutable` session takes no more versions, but can be deleted.
 
         Raises:
             InvalidInputError: there is no such flag.
@@ -174,8 +175,7 @@ class SessionMarks:
             if byte_position is None
             else ("byte_position", byte_position)
         )
-        if given is None or given < 0:
-            raise InvalidInputError(field, "0 or more", given)
+        given = check_whole_number(given, field)
         position = given if byte_position is not None else given * BYTES_PER_TOKEN
         return self._parts.extracts.position(
             keys, wanted, position, exact=byte_position is not None

@@ -72,8 +72,8 @@ class ContextWrites:
             content_type: `application/json` merges as a document, and takes nothing but JSON.
                 None: as the version before, `text/plain` at first.
             operation_id: a name for this write; asked again under the same name, it answers what
-                it answered first, for as long as the session lives. None: only a repeat of this
-                very call is recognised.
+                it answered first, for as long as the session lives; what was `rejected` stored
+                nothing, and is tried again. None: only a repeat of this very call is recognised.
 
         Returns:
             The outcome; see `Commit`. Content equal to the head's is `accepted` as the head,
@@ -264,6 +264,7 @@ class ContextWrites:
                 draft,
                 base=base,
                 policy=policy,
+                content_type=theirs.manifest.content_type,
                 source=f"{source_session_id}@{theirs.manifest.version}",
             )
         )

@@ -12,7 +12,7 @@ from baton.errors import SessionBusyError
 from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.cutting import Cuts, Ground
-from baton.store.manifest import Manifest
+from baton.store.manifest import Manifest, pending_name
 from baton.store.recent import RecentText, RecentTexts
 from baton.versions import next_version, parse_version
 
@@ -323,11 +323,6 @@ class ContextWriter:
             "staged": [len(chunk) for chunk in staged],
             "referenced": referenced,
         }
-
-
-def pending_name(conflict_id: str) -> str:
-    """What stands for the version in a pending revision's manifest."""
-    return f"pending:{conflict_id}"
 
 
 def with_text(draft: Draft, text: str) -> Draft:
