@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 # For hours of histories instead of seconds: `--hypothesis-profile=long --timeout=0`.
 settings.register_profile("long", max_examples=5_000, deadline=None)
 
-SESSION_PATTERNS = ("context:claude_max:*", "agents:*", "handoff:*", "pools:*", "sweep:*")
+SESSION_PATTERNS = (
+    "context:claude_max:*",
+    "agents:*",
+    "handoff:*",
+    "pools:*",
+    "sweep:*",
+    "models:*",
+)
 
 
 class RedisServer:

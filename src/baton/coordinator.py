@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import redis
 
     from baton.agents.runner import ChildTask
-    from baton.handoff.package import MergePolicy, TaskSpec
+    from baton.handoff.package import MergePolicy, OutcomePolicy, TaskSpec
     from baton.handoff.submission import Handoff
     from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent
@@ -252,9 +252,13 @@ class RedisSwarmCoordinator:
         tasks: Sequence[str | TaskSpec | ChildTask],
         *,
         merge: MergePolicy = "append",
+        policy: OutcomePolicy = "best_effort",
         limits: Limits | None = None,
+        idempotency_key: str | None = None,
     ) -> Handoff:
         """Hand tasks over the agent's session, at its head, to the workers.
+
+        See `Handoffs.submit`.
 
         Raises:
             AgentNotFoundError: no such agent.
@@ -262,7 +266,13 @@ class RedisSwarmCoordinator:
         """
         agent = self.registry.get(agent_id)
         return self.handoffs.submit(
-            agent.session_id, tasks, agent_id=agent_id, merge=merge, limits=limits
+            agent.session_id,
+            tasks,
+            agent_id=agent_id,
+            merge=merge,
+            policy=policy,
+            limits=limits,
+            idempotency_key=idempotency_key,
         )
 
     def list_active_agents(self) -> list[Agent]:

@@ -27,6 +27,8 @@ BatonError
     │   ├── ConflictNotFoundError  resolved, or expired
     │   ├── HandoffNotFoundError
     │   ├── RunnerNotFoundError
+    │   ├── PriceNotFoundError     the price table has no such model, or not at that time
+    │   ├── PointerNotFoundError   a view has no such tag
     │   └── KeyNotFoundError       no master key has the id that is needed
     ├── AccessDeniedError          this Redis user may not do that
     ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
@@ -36,12 +38,16 @@ BatonError
     ├── WriteRejectedError         another writer came first
     ├── SessionExistsError         a fork or an import needs a session that is not there yet
     ├── TagExistsError             the tag is on another version
+    ├── CheckpointExistsError      the id is that of a checkpoint at another place
     ├── SealedError                the session is sealed, and this store has no key for it
     ├── ContextImmutableError
     ├── ContextArchivedError
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
+    ├── ModelRetiredError          the model is gone by its date in the price table
     ├── FencedError                a late worker; its claim has passed to another
     ├── SpawnLimitError            too deep, too wide or too many children
+    ├── TokenBudgetExceededError   an allocation of the window has fewer tokens left
+    ├── ViewBudgetError            what a view must hold is above its budget
     ├── NodeCancelledError         the handoff was cancelled under the runner
     └── RunnerError                the runner failed or returned what is not a result
 ```
@@ -166,6 +172,14 @@ class RunnerNotFoundError(NotFoundError):
     """No runner is called <name>; known are <names>. Declare yours as an entry point."""
 
 
+class PointerNotFoundError(NotFoundError):
+    """The view has no tag <tag>; it has <first> to <last>."""
+
+
+class PriceNotFoundError(NotFoundError):
+    """Price table <name> has no <model, or time>; add it to a price file of your own."""
+
+
 class KeyNotFoundError(NotFoundError):
     """<provider>: expected master key <id>, got only <ids>; put it back to read what it wrapped."""
 
@@ -202,6 +216,10 @@ class TagExistsError(PermanentError):
     """Session <id>: tag <name> is on version <version>; move it, or choose another name."""
 
 
+class CheckpointExistsError(PermanentError):
+    """Session <id>: checkpoint <id> is at another place already; choose another id."""
+
+
 class SealedError(PermanentError):
     """Session <id> is sealed, and this store has no key provider; give it one."""
 
@@ -218,12 +236,47 @@ class UnsupportedFormatError(PermanentError):
     """<what> has format <n>; this Baton reads <known>. Upgrade Baton to read it."""
 
 
+class ModelRetiredError(PermanentError):
+    """Model <model> retired on <day> by price table <name>; choose another, or correct it."""
+
+
 class FencedError(PermanentError):
     """Node <node>: claim <token> has passed to another worker; this result is refused."""
 
 
 class SpawnLimitError(PermanentError):
     """Node <node> may not spawn <n> children: <limit name> is <limit>."""
+
+
+class TokenBudgetExceededError(PermanentError):
+    """Allocation <name>: expected at most <left> tokens, got <n>; release some, or condense."""
+
+    def __init__(self, allocation: str, tokens: int, left_tokens: int) -> None:
+        self.allocation = allocation
+        self.tokens = tokens
+        self.left_tokens = left_tokens
+        super().__init__(
+            f"Allocation {allocation}: expected at most {left_tokens} tokens, got {tokens}; "
+            "release some, or condense."
+        )
+
+    def __reduce__(self) -> tuple[type[TokenBudgetExceededError], tuple[str, int, int]]:
+        return type(self), (self.allocation, self.tokens, self.left_tokens)
+
+
+class ViewBudgetError(PermanentError):
+    """The view needs <needed> tokens, its budget is <budget>; raise it, or pin less."""
+
+    def __init__(self, needed_tokens: int, budget_tokens: int) -> None:
+        self.needed_tokens = needed_tokens
+        self.budget_tokens = budget_tokens
+        super().__init__(
+            f"The view needs {needed_tokens} tokens, its budget is {budget_tokens}; "
+            "raise it, or pin less."
+        )
+
+    def __reduce__(self) -> tuple[type[ViewBudgetError], tuple[int, int]]:
+        return type(self), (self.needed_tokens, self.budget_tokens)
 
 
 class NodeCancelledError(PermanentError):

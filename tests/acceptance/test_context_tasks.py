@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
 
 from baton.broker_url import choose_broker_url
+from baton.key_providers.file import FileKeyProvider
 from baton.store.contexts import ContextStore
 
 if TYPE_CHECKING:
@@ -92,6 +94,17 @@ def test_an_envelope_is_stored_with_its_checkpoints(ask, store):
     assert store.get("copy").metadata["model"] == "sonnet"
 
 
+def test_no_plain_content_reaches_a_sealed_session(running, ask, tmp_path):
+    """The worker has no key; its refusal says what to do, and the result holds no content."""
+    provider = FileKeyProvider.create(tmp_path / "baton.keys")
+    with closing(ContextStore(running.client(), key_provider=provider)) as store:
+        store.put("s", LINES, agent_id="a", sealed=True)
+        with pytest.raises(Exception, match="baton context put --sealed") as said:
+            ask("context.store", session_id="s", agent_id="a", content="in clear")
+        assert "in clear for session s" in str(said.value)
+        assert store.show("s").version_count == 1
+
+
 WRONG = [
     ({"session_id": "s"}, "agent_id"),
     ({"session_id": "s", "agent_id": "a"}, "content"),
@@ -100,6 +113,8 @@ WRONG = [
     ({"session_id": "s", "agent_id": "a", "content": 5}, "content"),
     ({"session_id": "s", "agent_id": "a", "content": "x", "policy": "mine"}, "policy"),
     ({"session_id": "s", "agent_id": "a", "content": "x", "unknown": 1}, "unknown"),
+    ({"session_id": "s", "agent_id": "a", "content": "x", "sealed": True}, "sealed"),
+    ({"session_id": "s", "agent_id": "a", "envelope": {}, "version": "2.0.0"}, "version"),
 ]
 
 

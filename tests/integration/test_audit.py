@@ -30,6 +30,7 @@ from baton.store.audit_seals import decode_seal, make_seal
 from baton.store.contexts import ContextStore
 from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
+from reader_rights import reader_user
 from waiting import until
 
 # No other test's name: notes of stores that another test left open may arrive late.
@@ -208,19 +209,7 @@ def test_a_forged_note_claims_no_more_than_a_read(store, redis_client, write, fo
 
 def test_a_reader_can_do_nothing_to_the_audit_but_leave_notes(redis_client):
     """With the rights a reader needs, nothing can be erased, rewritten or put into the audit."""
-    if not redis_client.info()["redis_version"].startswith(("7", "8")):
-        pytest.skip("ACL DRYRUN and key permissions need Redis 7")
-    redis_client.acl_setuser(
-        "reader",
-        enabled=True,
-        nopass=True,
-        reset=True,
-        selectors=[
-            ("+hmget +hget +hexists +mget +zscore +zrevrange", "%R~context:claude_max:*"),
-            ("+rpushx", "%W~context:claude_max:*:access"),
-        ],
-    )
-    try:
+    with reader_user(redis_client):
         assert _may(redis_client, "RPUSHX", KEYS.access, "note")
         for key in (KEYS.audit, KEYS.audit_state, KEYS.audit_seals, KEYS.access):
             for command in (
@@ -233,8 +222,6 @@ def test_a_reader_can_do_nothing_to_the_audit_but_leave_notes(redis_client):
                 assert not _may(redis_client, *command), command
         for key in (KEYS.audit, KEYS.audit_state, KEYS.audit_seals):
             assert not _may(redis_client, "RPUSHX", key, "x")
-    finally:
-        redis_client.acl_deluser("reader")
 
 
 def _may(client, *command):

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from baton.embedded import EmbeddedRedis, running_url, server_folder
+from baton.handoff.view import HandoffView
 from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 
@@ -231,6 +232,23 @@ def test_a_handoff_can_be_submitted_seen_and_cancelled_without_workers(baton):
     assert baton.json("handoff", "cancel", handoff)["status"] == "cancelled"
     assert b"2 cancelled" in baton("handoff", "list").stdout
     assert baton.json("handoff", "cancel", handoff)["status"] == "cancelled"
+
+
+def test_handoff_submitted_again_under_its_key_is_the_same(baton):
+    """Whatever was written in between; another request under the key is exit code 2."""
+    key = ("--idempotency-key", "order-7")
+    first = submitted(baton, "one", "two", *key)
+    assert submitted(baton, "one", "two", *key) == first
+    assert submitted(baton, "one", "two") != first
+    assert "idempotency_key" in baton.error("handoff", "submit", "notes", "else", *key, code=2)
+
+
+def test_policy_goes_with_a_handoff_or_is_refused(baton, client):
+    handoff = submitted(baton, "one", "two", "--policy", "quorum:2")
+    assert HandoffView(client).outcome(handoff).policy == "quorum:2"
+    for wrong in ("quorum:3", "most"):
+        said = baton.error("handoff", "submit", "notes", "one", "two", "--policy", wrong, code=2)
+        assert "policy" in said
 
 
 def test_watch_replays_an_ended_handoff_with_its_exit_code(baton):

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from baton.key_providers.file import FileKeyProvider
+from baton.store.keys import SessionKeys
+from baton.swarm.registry import AgentRegistry
 
 LINES = b"one\ntwo\nthree\nfour\nfive\n"
 COMMIT_KEYS = {
@@ -150,7 +152,9 @@ def test_a_sealed_session_needs_its_key(context):
     """With BATON_KEY_FILE it is written and read; without, both are refused and name it."""
     path = context.place / "baton.keys"
     said = context.error("put", "notes", "-", "--sealed", stdin=b"secret", code=4)
+    assert "no master key is configured" in said
     assert "BATON_KEY_FILE" in said
+    assert "is sealed" not in said
     FileKeyProvider.create(path)
     put(context, b"secret", "--sealed", BATON_KEY_FILE=str(path))
     assert context("get", "notes", BATON_KEY_FILE=str(path)).stdout == b"secret"
@@ -160,11 +164,11 @@ def test_a_sealed_session_needs_its_key(context):
 
 
 def test_sealed_content_never_reaches_a_session_in_clear(context):
-    """--sealed for a session that is there and is not sealed is wrong usage."""
+    """--sealed for a session that is there and is not sealed is refused, and says what helps."""
     key = {"BATON_KEY_FILE": str(FileKeyProvider.create(context.place / "baton.keys").path)}
     put(context, b"open")
-    said = context.error("put", "notes", "-", "--sealed", stdin=b"secret", code=2, **key)
-    assert "notes, which is not sealed" in said
+    said = context.error("put", "notes", "-", "--sealed", stdin=b"secret", code=4, **key)
+    assert "session notes began unsealed" in said
     assert context.json("show", "notes")["version_count"] == 1
     sealed = ("put", "other", "-", "--sealed")
     context(*sealed, stdin=b"secret", **key)
@@ -256,6 +260,22 @@ def test_collect_drops_what_nothing_needs(context):
     assert b"no version" in context("collect", "notes", **few).stdout
     context.error("collect", "nobody", code=4)
     context.error("collect", "notes", code=2, BATON_CONTEXT_KEEP_VERSIONS="0")
+
+
+def test_collect_keeps_what_a_live_agent_wrote_last(context, redis_client):
+    """However long ago that was: an agent lives while the registry hears of it."""
+    agent = AgentRegistry(redis_client).register("writer", context_capacity=1_000)
+    put(context, b"mine", "--agent", agent.agent_id)
+    history = SessionKeys.of("notes").history
+    (written,) = redis_client.zrange(history, 0, 0)
+    redis_client.zincrby(history, -2 * 86_400, written)
+    few = {"BATON_CONTEXT_KEEP_VERSIONS": "1"}
+    for number in range(3):
+        put(context, b"text %d" % number)
+    assert sorted(context.json("collect", "notes", **few)["versions"]) == ["1.0.1", "1.0.2"]
+    assert context("get", "notes", "--version", "1.0.0").stdout == b"mine"
+    AgentRegistry(redis_client).remove_stale(0)
+    assert context.json("collect", "notes", **few)["versions"] == ["1.0.0"]
 
 
 def test_a_frozen_session_takes_no_more_versions(context):

@@ -20,7 +20,7 @@ def opened(tmp_path, redis_client, monkeypatch):
 
     def open_(**given):
         settings = load_settings(ClientSettings, state_dir=tmp_path, **given)
-        stores.append(open_context_store(redis_client, settings))
+        stores.append(open_context_store(redis_client, settings, live_agents=lambda _agents: ()))
         return stores[-1]
 
     yield open_
@@ -36,6 +36,13 @@ def test_keys_and_retention_reach_the_store(opened, tmp_path):
         store.put("s", f"text {number}", agent_id="a", sealed=True)
     assert store.collect("s", agent_id="a").kept_versions == 2
     assert opened(key_file=path).get("s").content == "text 3"
+
+
+def test_who_opens_a_store_must_say_who_lives(tmp_path, redis_client):
+    """One that was not told would drop what agents of the registry still need."""
+    settings = load_settings(ClientSettings, state_dir=tmp_path)
+    with pytest.raises(TypeError, match="live_agents"):
+        open_context_store(redis_client, settings)
 
 
 def test_pending_conflicts_live_as_long_as_is_set(opened):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import closing
 
 import pytest
 
 from baton.key_providers.environment import EnvKeyProvider
 from baton.key_providers.file import FileKeyProvider
+from baton.redis_client import connect
+from baton.settings import ClientSettings
 from baton.store.audit_entries import Caller
 from baton.store.contexts import ContextStore
 from baton.store.data_keys import KeyRotation
 from baton.store.keys import SessionKeys
 from faulty_redis import Died, Faults, faulty_client
-from key_material import KEY_HEX
 
-KEYS = SessionKeys.of("s")
-# More round trips than the beginning of a sealed session takes: see the test of that.
-TRIPS = 4
+ONE, TWO, THREE = (
+    f"{name}:{bytes(range(n, n + 32)).hex()}" for n, name in enumerate(("k1", "k2", "k3"))
+)
 
 
 @pytest.fixture
@@ -34,63 +37,62 @@ def faults():
 def faulty(redis_server, redis_client, faults):
     with faulty_client(str(redis_server.socket), faults) as client:
         yield client
-        faults.disarm()
 
 
 @pytest.fixture
-def writer(faulty, provider):
-    """A store that can be held, or die, between any two of its round trips."""
+def writer(faulty, faults, provider, redis_client):
+    """A store that can be held, or die, before any of its round trips; its script is known."""
     store = ContextStore(faulty, key_provider=provider)
+    store.put("warm", "text", agent_id="a", sealed=True)
+    redis_client.flushall()
     yield store
-    faults_free_close(store, faulty)
-
-
-def faults_free_close(store, client):
-    client.connection_pool.connection_kwargs["faults"].disarm()
+    faults.disarm()
     store.close()
 
 
-def wrapped_under(client, keys=KEYS) -> str:
-    return json.loads(client.get(keys.data_key))["key_id"]
+def wrapped_under(client, session_id="s") -> str:
+    return json.loads(client.get(SessionKeys.of(session_id).data_key))["key_id"]
 
 
 def rotate(client, provider):
     return KeyRotation(client, provider, Caller("host", "client")).rewrap_all("operator")
 
 
-def test_beginning_a_sealed_session_takes_fewer_round_trips_than_the_tests_hold(writer, faults):
-    faults.arm("hold", 1_000, lambda: None)
-    writer.put("s", "text", agent_id="a", sealed=True)
-    assert faults.trips == TRIPS - 1
+def trips_of(faults, act) -> int:
+    """How many round trips it takes."""
+    faults.arm("hold", 1_000)
+    act()
+    faults.disarm()
+    return faults.trips
 
 
-@pytest.mark.parametrize("trip", range(1, TRIPS))
 @pytest.mark.parametrize("act", ["put", "fork"])
 def test_session_begun_beside_a_rotation_is_under_the_new_key(
-    writer, redis_client, provider, faults, trip, act
+    writer, redis_client, provider, faults, act
 ):
     """Whenever its writer is held: before it wraps, or between that and its commit."""
-    other = ContextStore(redis_client, key_provider=provider)
-    other.put("source", "text", agent_id="a", sealed=True)
-    writer.get("source")
+    writer.put("source", "text", agent_id="a", sealed=True)
     reports = []
+
+    def begin(session_id):
+        if act == "put":
+            writer.put(session_id, "text", agent_id="a", sealed=True)
+        else:
+            writer.fork("source", session_id, agent_id="a")
 
     def rotation():
         provider.add_key()
         reports.append(rotate(redis_client, provider))
 
-    # A fork looks at the new session's name, at its source, and then begins as a put does.
-    faults.arm("hold", trip + (1 if act == "fork" else 0), rotation)
-    if act == "put":
-        writer.put("s", "text", agent_id="a", sealed=True)
-    else:
-        writer.fork("source", "s", agent_id="a")
-    assert [(each.rewrapped, each.failed) for each in reports] == [(1, {})]
-    assert wrapped_under(redis_client) == provider.current_key_id()
-    assert ContextStore(redis_client, key_provider=provider).get("s").content == "text"
+    for trip in range(1, trips_of(faults, lambda: begin("counted")) + 1):
+        faults.arm("hold", trip, rotation)
+        begin(f"s{trip}")
+        assert reports[-1].failed == {}
+        assert wrapped_under(redis_client, f"s{trip}") == provider.current_key_id()
+        assert writer.get(f"s{trip}").content == "text"
+    assert len(reports) == trip >= 3
     assert redis_client.keys("*:staging:*") == []
     assert rotate(redis_client, provider).rewrapped == 0
-    other.close()
 
 
 def test_every_rotation_beside_one_writer_is_survived(writer, redis_client, provider, faults):
@@ -123,30 +125,91 @@ def test_writer_that_dies_before_its_commit_leaves_nothing_that_stays(
     assert redis_client.keys("*") == []
 
 
-def test_rotation_that_an_older_one_overtakes_goes_on_to_its_own_key(
-    redis_client, faulty, faults
-):
+def test_rotation_that_an_older_one_overtakes_goes_on_to_its_own_key(redis_client, faulty, faults):
     """The older one wraps under a key that was current once, between the newer one's two steps."""
-    first, second, third = (f"{name}:{KEY_HEX[name]}" for name in ("first", "second", "third"))
-    oldest = EnvKeyProvider(first)
-    ContextStore(redis_client, key_provider=oldest).put("s", "text", agent_id="a", sealed=True)
-    older, newer = EnvKeyProvider(f"{second},{first}"), EnvKeyProvider(f"{third},{second},{first}")
-    scans = 2
-    faults.arm("hold", scans + 2, lambda: rotate(redis_client, older))
+    oldest = ContextStore(redis_client, key_provider=EnvKeyProvider(ONE))
+    oldest.put("s", "text", agent_id="a", sealed=True)
+    older, newer = EnvKeyProvider(f"{TWO},{ONE}"), EnvKeyProvider(f"{THREE},{TWO},{ONE}")
+    # Two scans, a look at the key, and then the script.
+    faults.arm("hold", 4, lambda: rotate(redis_client, older))
     report = rotate(faulty, newer)
-    assert faults.fired
-    assert (report.rewrapped, report.failed) == (1, {})
-    assert wrapped_under(redis_client) == "third"
+    assert (faults.fired, report.rewrapped, report.failed) == (True, 1, {})
+    assert wrapped_under(redis_client) == "k3"
+    entries = [each for each in oldest.show_audit("s") if each.operation == "rewrapped"]
+    assert [each.details["to"] for each in entries] == ["k3", "k2"]
+    oldest.close()
 
 
 def test_process_that_kept_the_old_key_first_shows_in_the_check(redis_client):
-    """What it began meanwhile is wrapped again, and counted: the old key must stay until none is."""
-    old_line, new_line = f"old:{KEY_HEX['first']}", f"new:{KEY_HEX['second']}"
-    late = ContextStore(redis_client, key_provider=EnvKeyProvider(f"{old_line},{new_line}"))
-    rotated = EnvKeyProvider(f"{new_line},{old_line}")
+    """What it began meanwhile is wrapped again, and counted: till none is, the old key stays."""
+    late = ContextStore(redis_client, key_provider=EnvKeyProvider(f"{ONE},{TWO}"))
+    rotated = EnvKeyProvider(f"{TWO},{ONE}")
     assert rotate(redis_client, rotated).rewrapped == 0
     late.put("s", "text", agent_id="a", sealed=True)
     assert rotate(redis_client, rotated).rewrapped == 1
     assert rotate(redis_client, rotated).rewrapped == 0
-    assert wrapped_under(redis_client) == "new"
+    assert wrapped_under(redis_client) == "k2"
     late.close()
+
+
+def test_key_wrapped_before_a_rotation_is_found_whenever_it_is_stored(
+    redis_client, faulty, faults, tmp_path
+):
+    """Its commit comes before any of the rotation's round trips: it is found, or it is refused."""
+    provider = Interrupted.create(tmp_path / "master.keys")
+    store = ContextStore(redis_client, key_provider=provider)
+    trip = 0
+    while trip == 0 or faults.fired:
+        trip += 1
+        redis_client.flushall()
+        wrapped, let_go = threading.Event(), threading.Event()
+        provider.then = lambda wrapped=wrapped, let_go=let_go: (wrapped.set(), let_go.wait(30))
+        writing = threading.Thread(
+            target=store.put, args=("s", "text"), kwargs={"agent_id": "a", "sealed": True}
+        )
+        writing.start()
+        assert wrapped.wait(30)
+
+        def commit(let_go=let_go, writing=writing):
+            let_go.set()
+            writing.join(30)
+
+        faults.arm("hold", trip, commit)
+        provider.add_key()
+        assert rotate(faulty, FileKeyProvider(provider.path)).failed == {}
+        commit()
+        assert wrapped_under(redis_client) == provider.current_key_id()
+    assert trip > 3
+    store.close()
+
+
+def test_rotation_finds_the_writers_of_every_node_of_a_cluster(cluster, tmp_path):
+    """No key is shared by sessions of two nodes; their claims are where they are."""
+    with closing(connect(cluster.url, ClientSettings())) as client:
+        provider = Interrupted.create(tmp_path / "master.keys")
+        store = ContextStore(client, key_provider=provider)
+        names = [f"s{number}" for number in range(8)]
+
+        def rotation():
+            provider.add_key()
+            rotate(client, provider)
+
+        for name in names:
+            provider.then = rotation
+            store.put(name, "text", agent_id="a", sealed=True)
+            assert provider.then is None
+        assert {wrapped_under(client, name) for name in names} == {provider.current_key_id()}
+        store.close()
+
+
+class Interrupted(FileKeyProvider):
+    """Does `then`, once, when it has wrapped a key and its caller does not have that yet."""
+
+    then = None
+
+    def wrap(self, data_key, *, context):
+        wrapped = super().wrap(data_key, context=context)
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return wrapped

@@ -15,7 +15,6 @@ import pytest
 
 from baton.errors import (
     BatonError,
-    ContextCorruptError,
     KeyNotFoundError,
     SealBrokenError,
     SealedError,
@@ -169,16 +168,6 @@ def test_wrong_master_key_opens_nothing_and_says_which_it_needs(store, redis_cli
     other = FileKeyProvider.create(tmp_path / "other.keys")
     with pytest.raises(KeyNotFoundError, match=store_provider(store).current_key_id()):
         ContextStore(redis_client, key_provider=other).get("s")
-
-
-def test_plain_commit_into_a_sealed_session_is_refused_by_the_server(store, redis_client):
-    """Even of a client that does not look."""
-    store.put("s", "text", agent_id="a", sealed=True)
-    redis_client.hset(SessionKeys.of("s").base, "data_key", "")
-    ignorant = ContextStore(redis_client)
-    with pytest.raises(ContextCorruptError):
-        ignorant.put("s", "unsealed words", agent_id="x")
-    assert b"unsealed words" not in everything(redis_client)
 
 
 def test_what_is_sealed_opens_nowhere_else(store, redis_client):

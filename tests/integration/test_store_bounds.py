@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOW_US = 5_000
-ROUNDS = 4
+ROUNDS = 8
 VERSIONS = 1_000
 BIG_BYTES = 10_000_000
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from baton.cli.connection import open_client
+from baton.cli.connection import open_client, registry_of
 from baton.cli.exits import STORE_CODES, epilog
 from baton.cli.options import Json  # noqa: TC001 - Typer reads it
 from baton.cli.output import instant, plain, show_json, show_table
-from baton.swarm.registry import AgentRegistry
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -17,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def agents(as_json: Json = False) -> None:
     """List the registered agents, the last heard of first."""
     with open_client() as (settings, client):
-        registry = AgentRegistry(client, dead_after_seconds=settings.agent_dead_after_seconds)
+        registry = registry_of(client, settings)
         found = registry.list_all()
         # A sweep marks the dead, if one runs; silence tells without it.
         active = {agent.agent_id for agent in registry.list_active()}

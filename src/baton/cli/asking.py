@@ -19,9 +19,9 @@ CAPACITY_TOKENS: Final = 200_000
 
 
 def checked_tasks(
-    tasks: Sequence[str], runner: str | None, settings: ClientSettings
+    tasks: Sequence[str], runner: str | None, policy: str, settings: ClientSettings
 ) -> tuple[TaskSpec, ...]:
-    """The tasks, if a handoff would take them.
+    """The tasks, if a handoff would take them, and the policy.
 
     Raises:
         InvalidInputError: names the first that is wrong.
@@ -35,6 +35,7 @@ def checked_tasks(
         context_version="1.0.0",
         agent_id=ROLE,
         tasks=[{"instruction": task, "runner": runner} for task in tasks],
+        policy=policy,
         limits={"max_nodes": settings.handoff_max_nodes},
     )
     return request.tasks

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from baton.merge.conflicts import Favour, Value
-    from baton.store.contexts import ContextStore
     from baton.store.records import Conflict, PendingConflict
 
 _LINES_SHOWN: Final = 20
@@ -41,17 +40,22 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
         codes=STORE_CODES,
     )
 )
-def conflicts(session: Session, conflict_id: ConflictId = None, as_json: Json = False) -> None:
+def conflicts(
+    session: Session,
+    conflict_id: ConflictId = None,
+    agent: Agent = AGENT,
+    as_json: Json = False,
+) -> None:
     """List the writes that wait to be merged, or show one.
 
     `ours` is the head as it is now, `theirs` the write that waits, `base` what both began with.
     """
     with open_store() as store:
         if conflict_id is None:
-            _show_list(session, _pending(store, session), as_json=as_json)
+            _show_list(session, store.conflicts(session), as_json=as_json)
             return
-        found = _chosen(_pending(store, session), session, conflict_id)
-        places = store.explain_conflict(session, found.conflict_id)
+        found = _chosen(store.conflicts(session), session, conflict_id)
+        places = store.explain_conflict(session, found.conflict_id, agent_id=agent)
         head = store.resolve_version(session)
     if as_json:
         shown = {"session": session, "head": head, **plain(found)}
@@ -91,7 +95,7 @@ def resolve(
     limit_bytes = client_settings().max_context_bytes
     content = read_text(take, "--take", limit_bytes) if side is None else None
     with open_store() as store:
-        found = _chosen(_pending(store, session), session, conflict_id)
+        found = _chosen(store.conflicts(session), session, conflict_id)
         commit = store.resolve_conflict(
             session, found.conflict_id, agent_id=agent, take=side, content=content
         )
@@ -102,11 +106,6 @@ def _side(take: str) -> Favour | None:
     if take == "ours":
         return "ours"
     return "theirs" if take == "theirs" else None
-
-
-def _pending(store: ContextStore, session: str) -> list[PendingConflict]:
-    store.resolve_version(session)  # a session that is not there has no empty list
-    return store.conflicts(session)
 
 
 def _chosen(

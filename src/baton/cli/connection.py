@@ -14,6 +14,7 @@ from baton.errors import SettingsError, StoreUnavailableError
 from baton.redis_client import connect, why_silent
 from baton.settings import ClientSettings, load_settings
 from baton.store.configured import open_context_store
+from baton.swarm.registry import AgentRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,11 +102,16 @@ def open_client() -> Iterator[tuple[ClientSettings, redis.Redis]]:
 @contextlib.contextmanager
 def open_store() -> Iterator[ContextStore]:
     """The context store of the Redis to work on. Errors: `open_redis`."""
-    with (
-        open_client() as (settings, client),
-        contextlib.closing(open_context_store(client, settings)) as store,
-    ):
-        yield store
+    with open_client() as (settings, client):
+        registry = registry_of(client, settings)
+        store = open_context_store(client, settings, live_agents=registry.live_among)
+        with contextlib.closing(store):
+            yield store
+
+
+def registry_of(client: redis.Redis, settings: ClientSettings) -> AgentRegistry:
+    """Who takes part, as the Redis of `client` knows it."""
+    return AgentRegistry(client, dead_after_seconds=settings.agent_dead_after_seconds)
 
 
 def configured_url(settings: ClientSettings) -> str | None:

@@ -14,7 +14,7 @@ from baton.cli.exits import STORE_CODES, epilog, write_epilog
 from baton.cli.files import read_text
 from baton.cli.options import AGENT, Agent, Json, Output, Session, TextFile, VersionOrHead
 from baton.cli.output import size
-from baton.cli.writing import end_with_commit, find_head, require_sealable, require_written
+from baton.cli.writing import end_with_commit, find_head, require_written
 from baton.content.wire_chunks import OVERLAP_TOKENS
 from baton.errors import InvalidInputError
 from baton.merge.strict_json import parse_json
@@ -104,8 +104,6 @@ def put(  # noqa: PLR0913, PLR0917  # a command's options
     metadata = _metadata(meta) if meta else None
     text = read_text(file, "FILE", client_settings().max_context_bytes)
     with open_store() as store:
-        if sealed:
-            require_sealable(store, session)
         base = find_head(store, session) if base is None else base
         commit = store.put(
             session,

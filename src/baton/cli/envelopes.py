@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import codecs
-import io
-from collections import deque
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+from typing import Annotated, Final
 
 import typer
 
-from baton.cli.connection import client_settings, open_store
+from baton.cli.connection import open_store
 from baton.cli.contents import write_exactly
 from baton.cli.exits import STORE_CODES, epilog, write_epilog
 from baton.cli.files import STDIN, open_bytes, read_text, write_parts
 from baton.cli.options import AGENT, Agent, Json, Output, Session, VersionOrHead
 from baton.cli.output import say, show_json
-from baton.cli.writing import end_with_commit, require_sealable
-from baton.envelope.json_stream import JsonStream
-from baton.envelope.model import ROOT, WireCodec
-from baton.ids import check_id
+from baton.cli.writing import end_with_commit
+from baton.envelope.model import WireCodec  # noqa: TC001 - Typer reads it
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_HEADER_LIMIT: Final = 16 * 1_048_576
 _KEY_LIMIT_BYTES: Final = 1_024
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -106,43 +98,16 @@ def import_(
     must not be there yet; with it, the envelope is merged into the session.
     """
     key = None if fernet_key_file is None else _fernet_key(fernet_key_file)
-    # As much as an envelope of the largest context takes in Base64, overlaps and all.
-    limit = 3 * client_settings().max_context_bytes + _HEADER_LIMIT
-    with open_bytes(file, "FILE") as opened:
-        source = opened if opened.seekable() else io.BytesIO(opened.read(limit + 1))
-        target = _named_session(source, limit) if session is None else session
-        with open_store() as store:
-            if sealed:
-                require_sealable(store, target)
-            commit = store.import_envelope(
-                source,
-                session_id=target,
-                agent_id=agent,
-                base_version=base,
-                sealed=sealed,
-                fernet_key=key,
-            )
-    end_with_commit(commit, target, as_json=as_json)
-
-
-def _named_session(source: BinaryIO, limit: int) -> str:
-    """The session that an envelope names; it is read on from where it was."""
-    begin = source.tell()
-    stream = JsonStream(source, "envelope", limit_characters=limit)
-    named = next(_session_ids(stream, limit), None)
-    source.seek(begin)
-    return check_id(named, f"{ROOT}.session_id")
-
-
-def _session_ids(stream: JsonStream, limit: int) -> Iterator[Any]:
-    for _ in stream.members():
-        for name in stream.members():
-            if stream.peek() == "[":  # the chunks, one at a time
-                deque(stream.items(limit), maxlen=0)
-                continue
-            value = stream.value()
-            if name == "session_id":
-                yield value
+    with open_bytes(file, "FILE") as source, open_store() as store:
+        commit = store.import_envelope(
+            source,
+            session_id=session,
+            agent_id=agent,
+            base_version=base,
+            sealed=sealed,
+            fernet_key=key,
+        )
+    end_with_commit(commit, commit.session_id, as_json=as_json)
 
 
 def _fernet_key(name: str) -> str:

@@ -20,7 +20,7 @@ from baton.cli.exits import (
     epilog,
 )
 from baton.cli.following import follow
-from baton.cli.options import HandoffId, Json, Limit, Runner, Session  # noqa: TC001 - Typer
+from baton.cli.options import HandoffId, Json, Limit, Policy, Runner, Session  # noqa: TC001 - Typer
 from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, show_text
 from baton.cli.progress import event_line, progress_view
 from baton.cli.report import handoff_json, show_errors, show_handoff, summary
@@ -61,6 +61,13 @@ def submit(
         list[str], typer.Argument(metavar="TASK", help="What to do, one worker each.")
     ],
     runner: Runner = None,
+    policy: Policy = "best_effort",
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key", metavar="KEY", help="Submitted again under it: the same handoff."
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for its end; print the result.")
     ] = False,
@@ -71,7 +78,7 @@ def submit(
     Ctrl-C while waiting leaves the handoff running.
     """
     settings = client_settings()
-    specs = checked_tasks(tasks, runner, settings)
+    specs = checked_tasks(tasks, runner, policy, settings)
     with (
         open_redis(settings) as where,
         RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
@@ -83,7 +90,12 @@ def submit(
         if not pools_up(PoolBoard(coordinator.redis)):
             say("WARNING: no worker pools are up; the handoff starts when they are (`baton up`).")
         submitted = coordinator.handoffs.submit(
-            session, specs, agent_id=agent.agent_id, context_version=version
+            session,
+            specs,
+            agent_id=agent.agent_id,
+            context_version=None if idempotency_key else version,
+            policy=policy,
+            idempotency_key=idempotency_key,
         )
         if wait:
             _await_end(submitted, as_json=as_json)

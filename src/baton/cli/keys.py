@@ -80,6 +80,7 @@ def rotate(
     Readers and writers go on meanwhile, and no content is sealed again. Where other machines
     have the keys in files of their own, put the new key there first, by hand, and then use
     --rewrap-only. It may be repeated; exit code 4 where a data key stayed under its old key.
+    Before an old key is removed, --rewrap-only must find nothing to re-wrap.
     """
     provider = _provider(client_settings())
     with open_client() as (_, client):

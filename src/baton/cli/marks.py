@@ -50,7 +50,6 @@ def untag(session: Session, name: Name, agent: Agent = AGENT, as_json: Json = Fa
 def tags(session: Session, as_json: Json = False) -> None:
     """List a session's tags."""
     with open_store() as store:
-        store.resolve_version(session)  # a session that is not there has no empty list
         found = store.tags(session)
     if as_json:
         show_json({"session": session, "tags": found})
@@ -106,7 +105,6 @@ def checkpoint(
 def checkpoints(session: Session, as_json: Json = False) -> None:
     """List a session's checkpoints, the oldest first."""
     with open_store() as store:
-        store.resolve_version(session)  # a session that is not there has no empty list
         found = store.checkpoints(session)
     if as_json:
         show_json({"session": session, "checkpoints": [plain(each) for each in found]})

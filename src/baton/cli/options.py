@@ -26,6 +26,15 @@ Output = Annotated[
 ]
 HandoffId = Annotated[str, typer.Argument(metavar="ID", help="The handoff's id.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
+Policy = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        metavar="POLICY",
+        help="What it needs lest it fail: all, quorum:N, best_effort (one); fail_fast stops the "
+        "others at the first failure.",
+    ),
+]
 Runner = Annotated[
     str | None,
     typer.Option(

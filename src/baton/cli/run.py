@@ -14,7 +14,7 @@ from baton.cli.exits import CANCELLED, HANDOFF_CODES, code_of_state, epilog
 from baton.cli.files import read_context
 from baton.cli.following import cancel_and_wait, follow
 from baton.cli.interrupts import Interrupts
-from baton.cli.options import Json, Runner  # noqa: TC001 - Typer reads them
+from baton.cli.options import Json, Policy, Runner  # noqa: TC001 - Typer reads them
 from baton.cli.progress import progress_view
 from baton.cli.report import show_handoff, state_of
 from baton.cli.stack import Stack
@@ -41,6 +41,7 @@ class Job:
     context: str
     tasks: tuple[TaskSpec, ...]
     session_id: str
+    policy: str
     timeout_seconds: float | None
 
 
@@ -71,6 +72,7 @@ def run(
         ),
     ] = None,
     runner: Runner = None,
+    policy: Policy = "best_effort",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -88,8 +90,9 @@ def run(
     settings = client_settings()
     job = Job(
         read_context(context, "--context", settings.max_context_bytes),
-        checked_tasks(tasks, runner, settings),
+        checked_tasks(tasks, runner, policy, settings),
         new_session_id() if session is None else check_id(session, "--session"),
+        policy,
         timeout,
     )
     with Interrupts() as interrupts:
@@ -146,6 +149,7 @@ class _Run:
                     self._job.tasks,
                     agent_id=self._agent_id,
                     context_version=version,
+                    policy=self._job.policy,
                 )
             self._follow(handoff)
         except (KeyboardInterrupt, TimeoutError) as reason:

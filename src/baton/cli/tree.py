@@ -27,9 +27,10 @@ _STYLES: Final = {
     "failed": "red",
     "lost": "red",
     "cancelled": "magenta",
+    "skipped": "magenta",
 }
 # What is drawn first where not all fits.
-_URGENCY: Final = ("leased", "failed", "lost", "suspended", "cancelled", "ok", "waiting")
+_URGENCY: Final = ("leased", "failed", "lost", "suspended", "cancelled", "skipped", "ok", "waiting")
 _LINE_CHARACTERS: Final = 300
 
 

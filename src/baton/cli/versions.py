@@ -27,6 +27,7 @@ def diff(
     session: Session,
     old: Annotated[str, typer.Argument(metavar="OLD", help="A version.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
+    agent: Agent = AGENT,
     as_json: Json = False,
 ) -> None:
     """Print what changed between two versions.
@@ -35,7 +36,7 @@ def diff(
     documents a JSON Patch (RFC 6902). The exit code does not tell whether they differ.
     """
     with open_store() as store:
-        found = store.diff(session, old, new)
+        found = store.diff(session, old, new, agent_id=agent)
     if as_json:
         hunks = [plain(hunk) for hunk in found.text.hunks]
         versions = {"old_version": found.old_version, "new_version": found.new_version}

@@ -8,7 +8,7 @@ import typer
 
 from baton.cli.exits import MERGE_REQUIRED
 from baton.cli.output import show_fields, show_json
-from baton.errors import ContextNotFoundError, InvalidInputError, WriteRejectedError
+from baton.errors import ContextNotFoundError, WriteRejectedError
 
 if TYPE_CHECKING:
     from baton.store.contexts import ContextStore
@@ -30,18 +30,6 @@ def find_head(store: ContextStore, session_id: str) -> str | None:
         return store.resolve_version(session_id)
     except ContextNotFoundError:
         return None
-
-
-def require_sealable(store: ContextStore, session_id: str) -> None:
-    """Refuse to write to a session what is to be sealed there and would not be.
-
-    Raises:
-        InvalidInputError: the session is there, and is not sealed.
-    """
-    if find_head(store, session_id) is None or "encrypted" in store.show(session_id).flags:
-        return
-    expected = "a new session, as sealing begins with the first version"
-    raise InvalidInputError("--sealed", expected, f"<{session_id}, which is not sealed>")
 
 
 def require_written(commit: Commit, session_id: str, base: str | None) -> Commit:

@@ -12,7 +12,7 @@ import json
 import re
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -100,6 +100,16 @@ def _utc(value: object) -> datetime:
         raise InvalidInputError("", expected, shown(value)) from None
 
 
+def _free_json(value: dict[str, Any]) -> dict[str, Any]:
+    check_json(value, "")
+    try:
+        json.dumps(value)
+    except ValueError:
+        expected = "integers that Python writes"
+        raise InvalidInputError("", expected, "<one of more digits>") from None
+    return value
+
+
 def _iso(instant: datetime) -> str:
     """The protocol's milliseconds; microseconds where they would be lost."""
     if instant.microsecond % 1000:
@@ -131,7 +141,10 @@ class _Part(BaseModel):
 
 
 class BatonMetadata(_Part):
-    """What Baton adds: the context's own version, as `version` is the protocol's, and its type."""
+    """What Baton adds: the context's own version, as `version` is the protocol's, and its type.
+
+    `metadata`: what an open name in the metadata around it cannot carry, by name.
+    """
 
     context_version: (
         Annotated[
@@ -142,6 +155,7 @@ class BatonMetadata(_Part):
         | None
     ) = None
     content_type: Literal["text/plain", "application/json"] | None = None
+    metadata: Annotated[dict[str, Any], AfterValidator(_free_json)] | None = None
 
 
 class Metadata(BaseModel):
@@ -157,12 +171,7 @@ class Metadata(BaseModel):
 
     @model_validator(mode="after")
     def _check_the_rest(self) -> Metadata:
-        check_json(self.model_extra, "", depth=2)
-        try:
-            json.dumps(self.model_extra)
-        except ValueError:
-            expected = "integers that Python writes"
-            raise InvalidInputError("", expected, "<one of more digits>") from None
+        _free_json(self.model_extra or {})
         return self
 
 
@@ -182,6 +191,9 @@ class Dependency(_Part):
     session_id: Identifier
     agent_id: Identifier
     content_type: ShortText
+
+
+Dependencies = Annotated[tuple[Dependency, ...], FailFast(), Field(max_length=MAX_DEPENDENCIES)]
 
 
 class Flags(_Part):
@@ -227,9 +239,7 @@ class EnvelopeHeader(_Part):
     checkpoints: Annotated[
         tuple[Checkpoint, ...], FailFast(), Field(max_length=MAX_CHECKPOINTS)
     ] = ()
-    dependencies: Annotated[
-        tuple[Dependency, ...], FailFast(), Field(max_length=MAX_DEPENDENCIES)
-    ] = ()
+    dependencies: Dependencies = ()
     flags: Flags = Flags()
 
     @model_validator(mode="after")

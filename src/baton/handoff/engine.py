@@ -27,6 +27,7 @@ from baton.errors import (
 from baton.handoff.assignment import NodeAssignment
 from baton.handoff.leases import Lease
 from baton.handoff.merging import combine, work_log
+from baton.handoff.package import quorum_of
 from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
@@ -276,14 +277,23 @@ class HandoffEngine:
         census = outcome.census
         first_level = self._view.siblings(outcome.handoff_id, None, outcome.first_level)
         ended_well = [node.node_id for node in first_level if node.state == "ok"]
-        state = "done" if census["ok"] == census.total else "degraded" if ended_well else "failed"
+        enough = len(ended_well) >= quorum_of(outcome.policy, outcome.first_level)
+        every = census["ok"] == census.total
+        # A node may end ok over a child that failed: `all` means the whole tree.
+        met = every or (enough and outcome.policy not in ("all", "fail_fast"))
+        state = "done" if every else "degraded" if met else "failed"
         results = self._tree.results(outcome.handoff_id, ended_well)
         lost = [node_id for node_id in ended_well if node_id not in results]
         if lost:
             raise RunnerError(f"the stored result of node {lost[0]} is gone")
         section = work_log(outcome.handoff_id, outcome.agent_id, first_level, results)
         fields = {}
-        if ended_well and outcome.merge == "append":
+        if not met:
+            fields["error"] = (
+                f"the policy is {outcome.policy}: {census['ok']} of {census.total} nodes are ok, "
+                f"{len(ended_well)} of {outcome.first_level} on the first level"
+            )
+        elif outcome.merge == "append":
             fields["merged_version"] = self._append(outcome, section)
         self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
         self._unpin(outcome)
@@ -320,6 +330,8 @@ class HandoffEngine:
                 self._dispatcher.start(handoff_id)
             if "join" in kinds:
                 self._dispatcher.join(handoff_id)
+            if "cancel" in kinds:
+                self._tree.cancel(handoff_id)
         except BrokerUnavailableError as error:
             logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
 

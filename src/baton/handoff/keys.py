@@ -66,6 +66,10 @@ class HandoffKeys:
         """A node's value on its way in; expires by itself."""
         return f"{self.base}:staging:{check_node_id(node_id)}:{fence}:{what}"
 
+    def staging_plan(self, operation_id: str) -> str:
+        """The first level's plan on its way in; expires by itself."""
+        return f"{self.base}:staging:open:{operation_id}:plan"
+
     def staging_merged(self, fence: int) -> str:
         """The merged result on its way in; expires by itself."""
         return f"{self.base}:staging:join:{fence}:merged"

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-NODE_STATES: Final = ("waiting", "leased", "suspended", "ok", "failed", "cancelled", "lost")
-TERMINAL_NODE_STATES: Final = frozenset({"ok", "failed", "cancelled", "lost"})
+TERMINAL_NODE_STATES: Final = ("ok", "failed", "cancelled", "lost", "skipped")
+NODE_STATES: Final = ("waiting", "leased", "suspended", *TERMINAL_NODE_STATES)
 TERMINAL_HANDOFF_STATES: Final = frozenset({"done", "degraded", "failed", "cancelled"})
 
 
@@ -71,6 +71,7 @@ class Outcome:
     base_version: str
     agent_id: str
     merge: str
+    policy: str
     first_level: int
     version: str | None
     census: Census

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated, Final, Literal
 
@@ -18,6 +19,10 @@ Instruction = Annotated[
 ]
 RunnerName = Annotated[str, StringConstraints(pattern=r"^[\w.:-]{1,128}$")]
 MergePolicy = Literal["append", "none"]
+# `quorum:n` for any n from 1.
+OutcomePolicy = Annotated[
+    str, StringConstraints(pattern=r"^(all|best_effort|fail_fast|quorum:[1-9][0-9]{0,6})$")
+]
 
 
 class _Frozen(BaseModel):
@@ -51,7 +56,26 @@ class HandoffRequest(_Frozen):
     agent_id: str
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
     merge: MergePolicy = "append"
+    policy: OutcomePolicy = "best_effort"
     limits: Limits = Limits()
+
+    @property
+    def digest(self) -> str:
+        """The same for the same request, whichever agent's."""
+        return hashlib.sha256(self.model_dump_json(exclude={"agent_id"}).encode()).hexdigest()
+
+    @property
+    def quorum(self) -> int:
+        """How many first-level nodes its policy wants to be ok."""
+        return quorum_of(self.policy, len(self.tasks))
+
+
+def quorum_of(policy: str, first_level: int) -> int:
+    """How many of so many first-level nodes a policy wants to be ok, lest the handoff fail."""
+    if policy == "best_effort":
+        return 1
+    kind, _, count = policy.partition(":")
+    return int(count) if kind == "quorum" else first_level
 
 
 def make_request(**fields: object) -> HandoffRequest:
@@ -70,4 +94,8 @@ def make_request(**fields: object) -> HandoffRequest:
         ) from None
     if len(request.tasks) > request.limits.max_nodes:
         raise InvalidInputError("tasks", f"at most {request.limits.max_nodes}", len(request.tasks))
+    if request.quorum > len(request.tasks):
+        raise InvalidInputError(
+            "policy", f"a quorum of at most {len(request.tasks)}", fields["policy"]
+        )
     return request

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.outcome import NodeRecord, Outcome
-    from baton.handoff.package import MergePolicy
+    from baton.handoff.package import MergePolicy, OutcomePolicy
     from baton.handoff.view import Event
     from baton.store.contexts import ContextStore
 
@@ -61,7 +63,9 @@ class Handoffs:
         agent_id: str,
         context_version: str | None = None,
         merge: MergePolicy = "append",
+        policy: OutcomePolicy = "best_effort",
         limits: Limits | None = None,
+        idempotency_key: str | None = None,
     ) -> Handoff:
         """Hand `tasks` over the session's context to the workers.
 
@@ -74,23 +78,40 @@ class Handoffs:
             agent_id: who hands off.
             context_version: the version all nodes read; None: the head now.
             merge: `append` writes a work log behind the newest head; `none` merges nothing.
+            policy: what the handoff needs lest it fail, and merge nothing: `all` of its nodes ok;
+                `quorum:n`, n of its first level; `best_effort`, one of them. `fail_fast` is `all`,
+                and stops the others at the first that fails. It is `done` only where all are ok,
+                whatever the policy; `degraded` where its policy is content with less.
             limits: bounds of this handoff; None: those given at construction.
+            idempotency_key: what is submitted again over the session under its key, by whichever
+                agent, is the same handoff as long as that is kept, and nothing is written. None: a
+                new one.
 
         Raises:
-            InvalidInputError: a field is wrong; nothing was written.
+            InvalidInputError: a field is wrong, or the key was another request's; nothing was
+                written.
             ContextNotFoundError, VersionNotFoundError: there is nothing to hand off.
             StoreUnavailableError: Redis did not answer.
         """
-        version = self._store.resolve_version(session_id, context_version)
+        agent_id = check_id(agent_id, "agent_id")
+        handoff_id = _id_of(session_id, idempotency_key)
+        known = self._tree.find_request(handoff_id) if idempotency_key is not None else None
+        if known is None:
+            version = self._store.resolve_version(session_id, context_version)
+        else:  # not the head, which may have moved on since
+            version = context_version or known.context_version
         request = make_request(
             session_id=session_id,
             context_version=version,
-            agent_id=check_id(agent_id, "agent_id"),
+            agent_id=agent_id,
             tasks=[_task(task) for task in tasks],
             merge=merge,
+            policy=policy,
             limits=limits or self._limits,
         )
-        handoff_id = new_handoff_id()
+        if known is not None:
+            known.check_same(request)
+            return self.find(handoff_id)
         # Its nodes read that version for as long as it runs, however many are written meanwhile.
         self._store.pin(
             session_id,
@@ -180,6 +201,13 @@ class Handoff:
             if it was too late, as all nodes have ended; or what it had ended in before.
         """
         return self._tree.cancel(self.handoff_id)
+
+
+def _id_of(session_id: str, idempotency_key: str | None) -> str:
+    if idempotency_key is None:
+        return new_handoff_id()
+    named = [session_id, check_id(idempotency_key, "idempotency_key")]
+    return f"handoff_{hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]}"
 
 
 def _task(task: str | TaskSpec | ChildTask) -> object:

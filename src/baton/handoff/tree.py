@@ -10,7 +10,13 @@ from redis.exceptions import NoScriptError
 
 from baton.content.blob import pack_blob, unpack_blob
 from baton.content.text import decode_text, encode_text
-from baton.errors import ContextCorruptError, FencedError, HandoffNotFoundError, SpawnLimitError
+from baton.errors import (
+    ContextCorruptError,
+    FencedError,
+    HandoffNotFoundError,
+    InvalidInputError,
+    SpawnLimitError,
+)
 from baton.handoff.keys import INDEX, OPEN, HandoffKeys
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
@@ -53,10 +59,27 @@ Verdict = Literal["ok", "failed", "retry"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Something to publish: `run` a node, `join` or `start` the handoff."""
+    """What follows: `run` a node, `join`, `start` or `cancel` the handoff."""
 
-    kind: Literal["run", "join", "start"]
+    kind: Literal["run", "join", "start", "cancel"]
     node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """What tells a handoff's request from others, and the version that its nodes read."""
+
+    digest: str
+    context_version: str
+
+    def check_same(self, request: HandoffRequest) -> None:
+        """Do nothing if that is it.
+
+        Raises:
+            InvalidInputError: it is another.
+        """
+        if request.digest != self.digest:
+            raise _another_request()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +165,14 @@ class HandoffTree:
     def open(self, handoff_id: str, request: HandoffRequest, default_runner: str) -> None:
         """Record the handoff and its first level. It exists wholly, or not at all.
 
-        The plan is written first, in slices; nothing points to it until the last script, so a
+        The plan is staged first, in slices; nothing points to it until the last script, so a
         client that dies half-way leaves only a plan that expires.
+
+        Raises:
+            InvalidInputError: another request has been recorded under this id.
         """
         keys = HandoffKeys.of(handoff_id)
-        retention_ms = request.limits.retention_seconds * 1000
+        staged = keys.staging_plan(new_operation_id())
         with redis_errors(self._redis):
             for first in range(0, len(request.tasks), SLICE):
                 tasks = request.tasks[first : first + SLICE]
@@ -155,8 +181,8 @@ class HandoffTree:
                     for slot, task in enumerate(tasks)
                 }
                 pipeline = self._redis.pipeline(transaction=True)
-                pipeline.hset(keys.plan, mapping=plan)
-                pipeline.pexpire(keys.plan, retention_ms)
+                pipeline.hset(staged, mapping=plan)
+                pipeline.pexpire(staged, STAGING_MS)
                 pipeline.execute()
             pipeline = self._redis.pipeline(transaction=False)
             now_seconds = _seconds(self._redis)
@@ -165,7 +191,19 @@ class HandoffTree:
                 pipeline.pexpire(index, INDEX_RETENTION_MS)
             pipeline.zremrangebyrank(INDEX, 0, -MAX_LISTED - 1)
             pipeline.execute()
-            _OPEN(self._redis, [keys.base], [json.dumps(_header(request)), len(request.tasks)])
+            header = json.dumps(_header(request))
+            opened = _OPEN(self._redis, [keys.base], [header, len(request.tasks), staged])
+        if opened < 0:
+            raise _another_request()
+
+    def find_request(self, handoff_id: str) -> RecordedRequest | None:
+        """What was recorded under this id, or None if nothing was."""
+        keys = HandoffKeys.of(handoff_id)
+        with redis_errors(self._redis):
+            digest, version = self._redis.hmget(keys.base, ["request", "version"])
+        if digest is None or version is None:
+            return None
+        return RecordedRequest(digest.decode(), version.decode())
 
     def start(self, handoff_id: str) -> int:
         """Put the first level under the sweep's care; the number of its nodes, 0 if it is over."""
@@ -441,6 +479,8 @@ def _header(request: HandoffRequest) -> dict[str, str | int]:
         "version": request.context_version,
         "agent": request.agent_id,
         "merge": request.merge,
+        "policy": request.policy,
+        "request": request.digest,
         "first_level": len(request.tasks),
         "lease_ms": lease_ms,
         # How long a published message may go unanswered before the sweep publishes it again.
@@ -479,6 +519,11 @@ def _fenced(claim: Claim, state: str) -> FencedError:
         f"handoff {claim.handoff_id} node {claim.node_id}: claim {claim.fence} is no longer valid "
         f"(the node is {state}); this result is refused"
     )
+
+
+def _another_request() -> InvalidInputError:
+    expected = "a key of its own for each request"
+    return InvalidInputError("idempotency_key", expected, "<another request's>")
 
 
 def _unknown(handoff_id: str) -> HandoffNotFoundError:

@@ -66,6 +66,7 @@ class HandoffView:
             base_version=header["version"],
             agent_id=header["agent"],
             merge=header["merge"],
+            policy=header["policy"],
             first_level=int(header["first_level"]),
             version=header.get("merged_version"),
             census=Census(

@@ -20,10 +20,13 @@ def open_context_store(
     redis_client: redis.Redis,
     settings: ClientSettings,
     *,
+    live_agents: LiveAgents,
     cache: ContextCache | None = None,
-    live_agents: LiveAgents | None = None,
 ) -> ContextStore:
     """A store on a binary client, as `settings` say. Connects to nothing, opens no key file.
+
+    Whoever opens one says which agents live (`AgentRegistry.live_among`): any store may collect,
+    and one that does not know them drops what they wrote last.
 
     Raises:
         SettingsError: the settings of the master keys are wrong; names the variable.

@@ -1,4 +1,12 @@
-"""Data keys of sealed sessions: made, kept wrapped in Redis, unwrapped once a process."""
+"""Data keys of sealed sessions: made, kept wrapped in Redis, unwrapped once a process.
+
+A rotation must find every data key, also one that a writer has wrapped and not stored yet. So a
+writer *claims* its key in Redis before it wraps it, and the commit script stores no key whose claim
+is gone. A rotation takes back all claims, and only then looks for stored keys. A key that was
+claimed before is stored by then, and found; or it is refused, and its writer wraps another. What is
+claimed later is wrapped later, under the master key that was current when the rotation began. A
+mark that all sessions share would be simpler, but no script of a cluster could see it.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +24,15 @@ from baton.errors import (
     ContextCorruptError,
     PermanentError,
     SealedError,
+    SessionBusyError,
     UnsupportedFormatError,
 )
 from baton.key_providers.provider import WrappedKey
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
 from baton.store.forks import renew_in_children
-from baton.store.keys import DATA_KEY_PATTERN, SessionKeys
-from baton.store.scanning import scan_sessions
+from baton.store.keys import CLAIM_PATTERN, DATA_KEY_PATTERN, SessionKeys
+from baton.store.scanning import SCAN_COUNT, scan_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +47,8 @@ _REWRAP: Final = Script("baton.store", "rewrap")
 
 FORMAT: Final = 1
 MAX_SEALERS: Final = 1_000
+MAX_RACES: Final = 32
+CLAIM_MS: Final = 60_000
 
 
 class NewDataKey(NamedTuple):
@@ -85,14 +96,16 @@ class DataKeys:
         return f"{id(self._provider):x}"
 
     def new(self, session_id: str) -> NewDataKey:
-        """A fresh data key for a session about to begin.
+        """A fresh data key for a session about to begin, claimed for a minute.
 
         Raises:
             SealedError: this store has no key provider.
             what `KeyProvider.wrap` raises.
         """
-        provider = self._provided(session_id)
+        provider = self._provided(f"session {session_id} cannot begin sealed")
         data_key, key_id = new_data_key(), new_data_key_id()
+        # Before the wrapping: where a rotation misses it, the wrapping comes after the new key did.
+        self._redis.set(SessionKeys.of(session_id).claim(key_id), "", px=CLAIM_MS)
         wrapped = provider.wrap(data_key, context=wrap_context(session_id, key_id))
         return NewDataKey(Sealer(data_key, key_id), _encode(key_id, wrapped))
 
@@ -116,7 +129,7 @@ class DataKeys:
             ContextCorruptError: the stored key is missing, damaged or another session's.
             what `KeyProvider.unwrap` raises.
         """
-        provider = self._provided(session_id)
+        provider = self._provided(f"session {session_id} is sealed")
         stored = self._redis.get(keys.data_key)
         if stored is None:
             raise ContextCorruptError(f"session {session_id}: its wrapped data key is missing")
@@ -129,11 +142,11 @@ class DataKeys:
         self._on_use(keys, wrapped.key_id)
         return sealer
 
-    def _provided(self, session_id: str) -> KeyProvider:
+    def _provided(self, need: str) -> KeyProvider:
         if self._provider is None:
             raise SealedError(
-                f"session {session_id} is sealed, and this store has no key provider; give it "
-                "one (BATON_KEY_FILE or BATON_MASTER_KEYS)"
+                f"{need}, and no master key is configured: this store has no key provider; give "
+                "it one (BATON_KEY_FILE or BATON_MASTER_KEYS)"
             )
         return self._provider
 
@@ -142,7 +155,8 @@ class KeyRotation:
     """Brings every sealed session's data key under the current master key. Contents stay as is.
 
     Readers and writers go on meanwhile: a data key does not change, only its wrapping. May be
-    repeated, and run twice at once. An old master key may go once nothing failed.
+    repeated, and run twice at once. An old master key may go once nothing failed and no process
+    has it as its current one: such a process shows in the next rotation, as what it re-wraps.
     """
 
     def __init__(self, redis_client: redis.Redis, provider: KeyProvider, caller: Caller) -> None:
@@ -151,7 +165,11 @@ class KeyRotation:
         self._caller = caller
 
     def rewrap_all(self, agent_id: str) -> RewrapReport:
-        """Re-wrap what another master key wraps.
+        """Re-wrap what another master key wraps, or is about to: see the module.
+
+        Returns:
+            What was done. Without `failed`, no session that a provider with this current key has
+            begun or begins is under another key.
 
         Raises:
             StoreUnavailableError: Redis did not answer; what was re-wrapped stays so.
@@ -160,26 +178,54 @@ class KeyRotation:
         rewrapped = current = 0
         failed: dict[str, str] = {}
         with redis_errors(self._redis):
+            self._take_back_claims()
             batches = scan_sessions(self._redis, DATA_KEY_PATTERN)
             for session_id in itertools.chain.from_iterable(batches):
                 try:
                     changed = self._rewrap(session_id, agent_id)
-                except PermanentError as error:
+                except (PermanentError, SessionBusyError) as error:
                     failed[session_id] = str(error)
                     continue
                 rewrapped += changed
                 current += not changed
         return RewrapReport(rewrapped, current, failed)
 
+    def _take_back_claims(self) -> None:
+        """Have writers that may have wrapped under an older key wrap anew.
+
+        A SCAN gives all that is there from its beginning to its end: a claim that it misses was
+        used up meanwhile, by a commit that stored its key.
+        """
+        for claim in self._redis.scan_iter(match=CLAIM_PATTERN, count=SCAN_COUNT):
+            self._redis.delete(claim)
+
     def _rewrap(self, session_id: str, agent_id: str) -> bool:
+        """Bring one session under the current key; False if it is, or is gone."""
         keys = SessionKeys.of(session_id)
-        stored = self._redis.get(keys.data_key)
-        if stored is None:
-            return False  # deleted meanwhile
-        data_key_id, wrapped = _decode(stored, session_id)
-        if wrapped.key_id == self._provider.current_key_id():
-            return False
-        context = wrap_context(session_id, data_key_id)
+        for _ in range(MAX_RACES):
+            stored = self._redis.get(keys.data_key)
+            if stored is None:
+                return False
+            data_key_id, wrapped = _decode(stored, session_id)
+            if wrapped.key_id == self._provider.current_key_id():
+                return False
+            # Where an older rotation came between, the key is under one that is not current.
+            if self._replace(keys, stored, data_key_id, wrapped, agent_id):
+                return True
+        raise SessionBusyError(
+            f"session {session_id}: other rotations won {MAX_RACES} races in a row"
+        )
+
+    def _replace(
+        self,
+        keys: SessionKeys,
+        stored: bytes,
+        data_key_id: str,
+        wrapped: WrappedKey,
+        agent_id: str,
+    ) -> bool:
+        """Wrap anew what is `stored`; False if something else is stored by now."""
+        context = wrap_context(keys.session_id, data_key_id)
         data_key = self._provider.unwrap(wrapped, context=context)
         new = self._provider.wrap(data_key, context=context)
         request = {

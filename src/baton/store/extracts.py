@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baton.content.chunking import CHUNK_LIMIT_BYTES, character_start
+from baton.content.chunking import character_start
 from baton.content.text import decode_text
-from baton.content.tokens import BYTES_PER_TOKEN
-from baton.content.wire_chunks import chunk_ranges
 from baton.errors import InvalidInputError
-from baton.store.records import Extract, ReadChunk
+from baton.store.read_chunks import ReadChunks
+from baton.store.records import Extract
 
 if TYPE_CHECKING:
     from baton.store.keys import SessionKeys
     from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.records import ReadChunk
 
 
 class Extracts:
@@ -21,6 +21,7 @@ class Extracts:
 
     def __init__(self, reader: ContextReader) -> None:
         self._reader = reader
+        self._chunks = ReadChunks(reader)
 
     def range(
         self, keys: SessionKeys, version: str | None, start_byte: int, end_byte: int | None
@@ -37,28 +38,12 @@ class Extracts:
         self, keys: SessionKeys, version: str | None, index: int, overlap_tokens: int
     ) -> ReadChunk:
         """One of the chunks that the protocol cuts a context into."""
-        if not 0 <= overlap_tokens < CHUNK_LIMIT_BYTES // (2 * BYTES_PER_TOKEN):
-            limit = CHUNK_LIMIT_BYTES // (2 * BYTES_PER_TOKEN)
-            raise InvalidInputError("overlap_tokens", f"0 or more, below {limit}", overlap_tokens)
-
-        def cut(opened: OpenedVersion) -> ReadChunk:
-            data = self._reader.content(opened).encode()
-            ranges = chunk_ranges(data, CHUNK_LIMIT_BYTES, overlap_tokens * BYTES_PER_TOKEN)
-            if not 0 <= index < len(ranges):
-                raise InvalidInputError("index", f"0 to {len(ranges) - 1}", index)
-            start_byte, end_byte = ranges[index]
-            return ReadChunk(
-                content=data[start_byte:end_byte].decode(),
-                session_id=keys.session_id,
-                version=opened.manifest.version,
-                index=index,
-                count=len(ranges),
-                start_byte=start_byte,
-                end_byte=end_byte,
-                overlap_bytes=ranges[index - 1][1] - start_byte if index else 0,
-            )
-
-        return self._reader.with_version(keys, keys.session_id, version, cut)
+        return self._reader.with_version(
+            keys,
+            keys.session_id,
+            version,
+            lambda opened: self._chunks.get(opened, index, overlap_tokens),
+        )
 
     def position(
         self, keys: SessionKeys, version: str | None, byte_position: int, *, exact: bool

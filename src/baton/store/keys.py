@@ -14,6 +14,7 @@ VERSION_PATTERN: Final = "context:claude_max:{*}:version"
 ACCESS_PATTERN: Final = "context:claude_max:{*}:access"
 AUDIT_PATTERN: Final = "context:claude_max:{*}:audit"
 DATA_KEY_PATTERN: Final = "context:claude_max:{*}:key"
+CLAIM_PATTERN: Final = "context:claude_max:{*}:staging:*:key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,10 @@ class SessionKeys:
     def staging_prefix(self, operation_id: str) -> str:
         """With an index behind it, a string: a chunk on its way in; expires by itself."""
         return f"{self.base}:staging:{operation_id}:"
+
+    def claim(self, data_key_id: str) -> str:
+        """String: a data key of that id is being made; its commit needs it, a rotation takes it."""
+        return f"{self.staging_prefix(data_key_id)}key"
 
 
 @lru_cache(maxsize=10_000)

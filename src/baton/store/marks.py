@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from baton.clock import utc_from_ms
 from baton.errors import (
+    CheckpointExistsError,
     CheckpointNotFoundError,
     ContextCorruptError,
     InvalidInputError,
@@ -20,16 +21,21 @@ from baton.store.reading import archived_error, not_found
 from baton.store.records import Checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from baton.binary_redis import BinaryRedis
     from baton.store.audit_entries import Caller
     from baton.store.keys import SessionKeys
 
 _MARK: Final = Script("baton.store", "mark")
+_IMPORT_MARKS: Final = Script("baton.store", "import_marks")
 
 MAX_MARKS: Final = 1_000
 # One for each open handoff.
 MAX_PINS: Final = 100_000
 MAX_LABEL_CHARACTERS: Final = 200
+# What the server does for so many, at once, takes it about a millisecond.
+IMPORTED_AT_ONCE: Final = 250
 
 Flag = Literal["immutable", "sensitive"]
 
@@ -70,23 +76,61 @@ class Marks:
 
     def checkpoint(self, keys: SessionKeys, draft: Checkpoint, agent_id: str) -> Checkpoint:
         """Add a checkpoint; as it was stored, which tells its time."""
-        fields = {
-            "checkpoint_id": draft.checkpoint_id,
-            "label": draft.label,
-            "version": draft.version,
-            "byte_position": draft.byte_position,
-            "token_position": draft.token_position,
-            "agent_id": draft.agent_id,
-        }
         stored = self._mark(
             keys,
             agent_id,
             kind="checkpoint",
             name=draft.checkpoint_id,
             version=draft.version,
-            fields=fields,
+            fields=_fields_of(draft),
         )
         return decode_checkpoint(stored, keys)
+
+    def put_imported(
+        self,
+        keys: SessionKeys,
+        version: str,
+        checkpoints: Sequence[Checkpoint],
+        flags: Sequence[Flag],
+        agent_id: str,
+    ) -> None:
+        """Put an envelope's checkpoints, which are in `version`, and its flags.
+
+        A batch a round trip, the flags with the last; again, nothing changes.
+
+        Raises:
+            CheckpointExistsError: one of them is elsewhere already.
+            InvalidInputError: they are too many beside those of the session.
+        """
+        last = max(len(checkpoints) - 1, 0) // IMPORTED_AT_ONCE * IMPORTED_AT_ONCE
+        for begin in range(0, last + 1, IMPORTED_AT_ONCE):
+            batch = checkpoints[begin : begin + IMPORTED_AT_ONCE]
+            self._put_batch(keys, version, batch, flags if begin == last else (), agent_id)
+
+    def _put_batch(
+        self,
+        keys: SessionKeys,
+        version: str,
+        checkpoints: Sequence[Checkpoint],
+        flags: Sequence[Flag],
+        agent_id: str,
+    ) -> None:
+        request = {
+            "agent": agent_id,
+            "caller": self._caller.as_dict(),
+            "limit": MAX_MARKS,
+            "version": version,
+            "flags": flags,
+        }
+        entries = [json.dumps(_fields_of(each), separators=(",", ":")) for each in checkpoints]
+        answer, found = _IMPORT_MARKS(self._redis, [keys.base], [json.dumps(request), *entries])
+        match answer.decode():
+            case "too_many":
+                raise too_many_checkpoints("checkpoints", len(checkpoints))
+            case "exists":
+                raise checkpoint_exists(keys.session_id, found.decode())
+            case refused:
+                _check_markable(keys, refused, version)
 
     def checkpoints(self, keys: SessionKeys) -> list[Checkpoint]:
         """All checkpoints, the oldest first.
@@ -126,14 +170,6 @@ class Marks:
         }
         answer, _, found = _MARK(self._redis, [keys.base], [json.dumps(request)])
         match answer.decode():
-            case "absent":
-                raise not_found(keys.session_id)
-            case "archived":
-                raise archived_error(keys.session_id)
-            case "no_version":
-                raise VersionNotFoundError(
-                    f"session {keys.session_id} has no version {request['version']}"
-                )
             case "too_many":
                 raise InvalidInputError(kind, f"at most {request['limit']} in a session", name)
             case "exists":
@@ -143,6 +179,8 @@ class Marks:
                 )
             case "no_mark" if kind == "untag":
                 raise TagNotFoundError(f"session {keys.session_id} has no tag {name}")
+            case refused:
+                _check_markable(keys, refused, request["version"])
         return bytes(found)
 
 
@@ -155,6 +193,40 @@ def check_label(label: object, field: str) -> str:
     if isinstance(label, str) and 0 < len(label) <= MAX_LABEL_CHARACTERS and label.isprintable():
         return label
     raise InvalidInputError(field, f"1 to {MAX_LABEL_CHARACTERS} printable characters", label)
+
+
+def checkpoint_exists(session_id: str, where: str) -> CheckpointExistsError:
+    """The error for a checkpoint whose id is that of another place; `where` names both."""
+    return CheckpointExistsError(
+        f"session {session_id}: checkpoint {where} is at another place already; choose another id"
+    )
+
+
+def too_many_checkpoints(field: str, count: int) -> InvalidInputError:
+    """The error for so many checkpoints that they have no room beside those of their session."""
+    return InvalidInputError(field, f"at most {MAX_MARKS} in a session", f"<{count} more>")
+
+
+def _check_markable(keys: SessionKeys, answer: str, version: str) -> None:
+    match answer:
+        case "absent":
+            raise not_found(keys.session_id)
+        case "archived":
+            raise archived_error(keys.session_id)
+        case "no_version":
+            raise VersionNotFoundError(f"session {keys.session_id} has no version {version}")
+
+
+def _fields_of(checkpoint: Checkpoint) -> dict[str, str | int]:
+    """What is stored of it, but for the time."""
+    return {
+        "checkpoint_id": checkpoint.checkpoint_id,
+        "label": checkpoint.label,
+        "version": checkpoint.version,
+        "byte_position": checkpoint.byte_position,
+        "token_position": checkpoint.token_position,
+        "agent_id": checkpoint.agent_id,
+    }
 
 
 def decode_checkpoint(raw: bytes, keys: SessionKeys) -> Checkpoint:

@@ -50,9 +50,19 @@ class StoreParts:
     retention: Retention
     max_context_bytes: int
 
-    def session(self, session_id: str, agent_id: str = "") -> AbstractContextManager[SessionKeys]:
-        """The session's keys; Redis' errors become ours, and a read refused by a seal is noted."""
-        return _SessionWork(self, SessionKeys.of(session_id), agent_id)
+    def session(self, session_id: str, agent_id: str) -> AbstractContextManager[SessionKeys]:
+        """The session's keys; Redis' errors become ours, and what a seal refuses is noted.
+
+        Raises:
+            InvalidIdError: one of them is no id; at once, so that no note holds what is none.
+        """
+        return _SessionWork(self, SessionKeys.of(session_id), check_id(agent_id, "agent_id"))
+
+    def reading(
+        self, session_id: str, agent_id: str | None = None
+    ) -> AbstractContextManager[SessionKeys]:
+        """As `session`, for readers: None is anonymous."""
+        return _SessionWork(self, SessionKeys.of(session_id), reader_id(agent_id))
 
     def read_range(
         self,
@@ -63,9 +73,8 @@ class StoreParts:
         agent_id: str | None,
     ) -> Extract:
         """A range of a version, its reading noted; see `ContextReads.read_range`."""
-        reader = "" if agent_id is None else check_id(agent_id, "agent_id")
         extract = self.extracts.range(keys, version, start_byte, end_byte)
-        self.notes.add(keys, extract.version, reader)
+        self.notes.add(keys, extract.version, reader_id(agent_id))
         return extract
 
     def draft(
@@ -124,6 +133,18 @@ class StoreParts:
             keys, keys.session_id, version, lambda opened: (opened, self.reader.content(opened))
         )
 
+    def read_whole(
+        self, keys: SessionKeys, version: str | None, agent_id: str | None
+    ) -> tuple[OpenedVersion, str]:
+        """As `whole`, its reading noted: for who shows the text, or takes it to another session."""
+        found = self.whole(keys, version)
+        self.notes.add(keys, found[0].manifest.version, reader_id(agent_id))
+        return found
+
+    def note_pending(self, keys: SessionKeys, conflict_id: str, agent_id: str | None) -> None:
+        """Note the reading of a pending write: it has no version, but a name."""
+        self.notes.add(keys, "", reader_id(agent_id), details={"conflict": conflict_id})
+
     def bounded_text(self, content: str) -> bytes:
         """`content` as UTF-8; what is too large by its characters alone is not even encoded.
 
@@ -171,6 +192,15 @@ class _SessionWork(AbstractContextManager[SessionKeys]):
             details = {"reason": type(error).__name__}
             self._notes.add(self._keys, "", self._agent_id, operation="denied", details=details)
         self._errors.__exit__(kind, error, traceback)
+
+
+def reader_id(agent_id: str | None) -> str:
+    """The name that a read is noted under; "" is anonymous.
+
+    Raises:
+        InvalidIdError: it is neither an id nor None.
+    """
+    return "" if agent_id is None else check_id(agent_id, "agent_id")
 
 
 def parsed(version: str | None) -> str | None:

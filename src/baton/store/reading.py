@@ -18,6 +18,7 @@ from baton.errors import (
     ContextNotFoundError,
     SealBrokenError,
     SessionBusyError,
+    UnsupportedFormatError,
     VersionNotFoundError,
 )
 from baton.settings import MIB
@@ -133,7 +134,10 @@ class ContextReader:
                     return use(opened)
             except VersionGoneError:
                 continue
-            except ContextCorruptError:
+            except VersionNotFoundError:
+                if self.find_head(keys, session_id) is not None:
+                    raise
+            except (ContextCorruptError, UnsupportedFormatError):
                 if self.find_head(keys, session_id) == head:
                     raise
         raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")

@@ -6,12 +6,12 @@ import copy
 from typing import TYPE_CHECKING, Final
 
 from baton.clock import utc_from_ms
-from baton.errors import InvalidInputError, VersionNotFoundError
+from baton.errors import VersionNotFoundError
 from baton.ids import check_id
 from baton.merge.text_difference import diff_text
 from baton.store.differences import VersionDifference, find_patch
 from baton.store.manifest import decode_manifest
-from baton.store.parts import parsed
+from baton.store.parts import parsed, reader_id
 from baton.store.reading import corrupt, not_found
 from baton.store.records import SessionInfo
 from baton.versions import parse_version
@@ -50,9 +50,9 @@ class ContextReads:
             ContextNotFoundError: no such session.
             VersionNotFoundError: the session has no such version.
         """
-        reader = "" if agent_id is None else check_id(agent_id, "agent_id")
+        reader = reader_id(agent_id)
         wanted = parsed(version)
-        with self._parts.session(session_id, reader) as keys:
+        with self._parts.reading(session_id, agent_id) as keys:
             context = self._parts.reader.read(keys, session_id, wanted)
         self._parts.notes.add(keys, context.version, reader)
         return context
@@ -76,11 +76,10 @@ class ContextReads:
             InvalidInputError: a bound is negative, or the end is before the start.
             what `get` raises.
         """
-        if start_byte < 0:
-            raise InvalidInputError("start_byte", "0 or more", start_byte)
-        if end_byte is not None and end_byte < start_byte:
-            raise InvalidInputError("end_byte", f"{start_byte} or more, or None", end_byte)
-        with self._parts.session(session_id, agent_id or "") as keys:
+        check_whole_number(start_byte, "start_byte")
+        if end_byte is not None:
+            check_whole_number(end_byte, "end_byte", least=start_byte)
+        with self._parts.reading(session_id, agent_id) as keys:
             return self._parts.read_range(keys, parsed(version), start_byte, end_byte, agent_id)
 
     def read_chunk(
@@ -101,21 +100,26 @@ class ContextReads:
             InvalidInputError: there is no such chunk; names how many there are.
             what `get` raises.
         """
-        reader = "" if agent_id is None else check_id(agent_id, "agent_id")
-        with self._parts.session(session_id, reader) as keys:
+        with self._parts.reading(session_id, agent_id) as keys:
             chunk = self._parts.extracts.chunk(keys, parsed(version), index, overlap_tokens)
-        self._parts.notes.add(keys, chunk.version, reader)
+        self._parts.notes.add(keys, chunk.version, reader_id(agent_id))
         return chunk
 
-    def diff(self, session_id: str, old_version: str, new_version: str) -> VersionDifference:
+    def diff(
+        self, session_id: str, old_version: str, new_version: str, *, agent_id: str | None = None
+    ) -> VersionDifference:
         """What changed from one version to another; as JSON Patch too, where both are documents.
+
+        Noted as a read of each by `agent_id`.
 
         Raises:
             ContextNotFoundError, VersionNotFoundError: there is no such.
         """
-        with self._parts.session(session_id) as keys:
-            old, old_text = self._parts.whole(keys, str(parse_version(old_version, "old_version")))
-            new, new_text = self._parts.whole(keys, str(parse_version(new_version, "new_version")))
+        before = str(parse_version(old_version, "old_version"))
+        after = str(parse_version(new_version, "new_version"))
+        with self._parts.reading(session_id, agent_id) as keys:
+            old, old_text = self._parts.read_whole(keys, before, agent_id)
+            new, new_text = self._parts.read_whole(keys, after, agent_id)
         types = {old.manifest.content_type, new.manifest.content_type}
         return VersionDifference(
             session_id,
@@ -136,8 +140,8 @@ class ContextReads:
         """A version as the protocol's JSON envelope, in parts, to be written as they come.
 
         A sealed session comes out in clear, for those who can read it. Streams: a few megabytes
-        are held at once, whatever the context's size. Should it turn out damaged, an error is
-        raised before the document is whole.
+        are held at once, whatever the context's size. Should it turn out damaged, or be deleted or
+        collected meanwhile, an error is raised before the document is whole.
 
         Args:
             session_id: the session.
@@ -149,12 +153,14 @@ class ContextReads:
             InvalidInputError: there is no such compression.
             what `get` raises.
         """
-        exporter = "" if agent_id is None else check_id(agent_id, "agent_id")
-        with self._parts.session(session_id, exporter) as keys:
-            opened = self._parts.reader.with_version(
-                keys, session_id, parsed(version), lambda each: each
+        exporter = reader_id(agent_id)
+        with self._parts.reading(session_id, agent_id) as keys:
+            opened, parts = self._parts.reader.with_version(
+                keys,
+                session_id,
+                parsed(version),
+                lambda each: (each, self._parts.export.stream(each, compression)),
             )
-            parts = self._parts.export.stream(opened, compression)
         self._parts.notes.add(keys, opened.manifest.version, exporter, operation="exported")
         return parts
 
@@ -167,7 +173,7 @@ class ContextReads:
         """
         if limit is not None:
             check_whole_number(limit, "limit", least=1)
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             return self._parts.reader.history(keys, session_id, -1 if limit is None else limit - 1)
 
     def show(self, session_id: str) -> SessionInfo:
@@ -177,7 +183,7 @@ class ContextReads:
             ContextNotFoundError: no such session.
             ContextCorruptError: the head's manifest is missing or damaged.
         """
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             head = self._parts.reader.require_head(keys)
             sealer = self._parts.reader.sealer(keys, session_id, head.data_key_id)
             pipeline = self._parts.redis.pipeline(transaction=True)
@@ -202,7 +208,7 @@ class ContextReads:
             ContextNotFoundError, VersionNotFoundError, ContextArchivedError: there is no such.
         """
         wanted = parsed(version)
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             head = self._parts.reader.require_head(keys)
             if wanted is None or wanted == head.version:
                 return head.version
@@ -219,7 +225,7 @@ class ContextReads:
             ContextNotFoundError: no such session.
         """
         check_id(agent_id, "agent_id")
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             pipeline = self._parts.redis.pipeline(transaction=False)
             pipeline.hget(keys.base, "state")
             pipeline.hget(keys.authors, agent_id)

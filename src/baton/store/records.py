@@ -36,6 +36,8 @@ class Commit:
             version collected.
         content_hash: that version's.
         conflicts: what `merge_required` could not decide; `ours` is the head, `theirs` this write.
+        unplaced_checkpoints: ids of an imported envelope's checkpoints that were not put, as
+            `version` does not hold the text that they are places of.
     """
 
     session_id: str
@@ -47,6 +49,7 @@ class Commit:
     conflicts: tuple[Conflict, ...] = field(default=(), repr=False)
     conflict_id: str | None = None
     replaced: str | None = None
+    unplaced_checkpoints: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, str | int | None]:
         """What a message may carry of it: no content."""
@@ -59,6 +62,7 @@ class Commit:
             "conflict_id": self.conflict_id,
             "conflict_count": len(self.conflicts),
             "replaced": self.replaced,
+            "unplaced_checkpoints": len(self.unplaced_checkpoints),
         }
 
 

@@ -47,8 +47,7 @@ class SessionMarks:
         """
         with self._parts.session(session_id, agent_id) as keys:
             found = self._find(keys, version).version
-            agent = check_id(agent_id, "agent_id")
-            self._parts.marks.tag(keys, check_id(name, "tag"), found, agent, move=move)
+            self._parts.marks.tag(keys, check_id(name, "tag"), found, agent_id, move=move)
         return found
 
     def untag(self, session_id: str, name: str, *, agent_id: str) -> None:
@@ -58,11 +57,11 @@ class SessionMarks:
             TagNotFoundError: there is no such tag.
         """
         with self._parts.session(session_id, agent_id) as keys:
-            self._parts.marks.untag(keys, check_id(name, "tag"), check_id(agent_id, "agent_id"))
+            self._parts.marks.untag(keys, check_id(name, "tag"), agent_id)
 
     def tags(self, session_id: str) -> dict[str, str]:
         """Tag to version, by name."""
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             self._parts.reader.require_head(keys)
             return self._parts.marks.tags(keys)
 
@@ -105,14 +104,14 @@ class SessionMarks:
                 version=found,
                 byte_position=position,
                 token_position=estimate_tokens(position),
-                agent_id=check_id(agent_id, "agent_id"),
+                agent_id=agent_id,
                 created_at=utc_from_ms(0),
             )
             return self._parts.marks.checkpoint(keys, draft, agent_id)
 
     def checkpoints(self, session_id: str) -> list[Checkpoint]:
         """All checkpoints of the session, the oldest first."""
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             self._parts.reader.require_head(keys)
             return self._parts.marks.checkpoints(keys)
 
@@ -125,7 +124,7 @@ class SessionMarks:
             CheckpointNotFoundError: there is no such checkpoint.
             what `get` raises.
         """
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id, agent_id) as keys:
             self._parts.reader.require_head(keys)
             found = self._parts.marks.get_checkpoint(keys, check_id(checkpoint_id, "checkpoint_id"))
             return self._parts.read_range(keys, found.version, found.byte_position, None, agent_id)
@@ -140,13 +139,13 @@ class SessionMarks:
         """
         expires_ms = milliseconds(seconds, "seconds")
         with self._parts.session(session_id, agent_id) as keys:
-            wanted, agent = str(parse_version(version)), check_id(agent_id, "agent_id")
-            self._parts.marks.pin(keys, check_id(name, "pin"), wanted, agent, expires_ms)
+            wanted = str(parse_version(version))
+            self._parts.marks.pin(keys, check_id(name, "pin"), wanted, agent_id, expires_ms)
 
     def unpin(self, session_id: str, name: str, *, agent_id: str) -> None:
         """Let go of a pin; one that is gone already is no error."""
         with self._parts.session(session_id, agent_id) as keys:
-            self._parts.marks.unpin(keys, check_id(name, "pin"), check_id(agent_id, "agent_id"))
+            self._parts.marks.unpin(keys, check_id(name, "pin"), agent_id)
 
     def set_flag(self, session_id: str, flag: Flag, *, agent_id: str) -> None:
         """Set a flag for good: an `immutable` session takes no more versions, but can be deleted.
@@ -157,7 +156,7 @@ class SessionMarks:
         if flag not in get_args(Flag):
             raise InvalidInputError("flag", " or ".join(get_args(Flag)), flag)
         with self._parts.session(session_id, agent_id) as keys:
-            self._parts.marks.flag(keys, flag, check_id(agent_id, "agent_id"))
+            self._parts.marks.flag(keys, flag, agent_id)
 
     def _find_position(
         self,

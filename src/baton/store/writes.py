@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, get_args
 
+from baton.envelope.free_metadata import metadata_of
 from baton.envelope.reading import read_envelope
-from baton.errors import ContextTooLargeError, InvalidInputError, SealedError
+from baton.errors import (
+    ContextTooLargeError,
+    InvalidInputError,
+    SealedError,
+    VersionNotFoundError,
+)
 from baton.ids import check_id
 from baton.merge.strict_json import check_json
 from baton.settings import KIB
-from baton.store.envelopes import imported_checkpoints, imported_metadata, imported_text
+from baton.store.imports import (
+    adds_nothing,
+    check_room,
+    imported_checkpoints,
+    imported_flags,
+    imported_text,
+    without_checkpoints,
+)
 from baton.store.manifest import ContentType
 from baton.store.parts import parsed
 from baton.store.reading import not_found
@@ -21,12 +34,16 @@ from baton.store.writing import Plan
 from baton.versions import Bump, next_version, parse_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from baton.envelope.model import EnvelopeHeader
     from baton.store.conflicts import Side
     from baton.store.keys import SessionKeys
+    from baton.store.marks import Flag
     from baton.store.parts import StoreParts
     from baton.store.reading import OpenedVersion
-    from baton.store.records import Commit, Conflict, PendingConflict
+    from baton.store.records import Checkpoint, Commit, Conflict, PendingConflict
+    from baton.store.writing import Draft
 
 MAX_METADATA_BYTES: Final = 64 * KIB
 
@@ -207,7 +224,7 @@ class ContextWrites:
             if done is not None:
                 return done
         with self._parts.session(session_id, agent_id) as keys:
-            old, content = self._parts.whole(keys, parsed(version))
+            old, content = self._parts.read_whole(keys, parsed(version), agent_id)
         draft = self._parts.draft(new_session_id, content, agent_id, operation_id, operation="fork")
         return self._parts.commit(
             replace(
@@ -253,7 +270,7 @@ class ContextWrites:
             if done is not None:
                 return done
         with self._parts.session(source_session_id, agent_id) as source:
-            theirs, content = self._parts.whole(source, parsed(source_version))
+            theirs, content = self._parts.read_whole(source, parsed(source_version), agent_id)
             base = parsed(base_version) or self._fork_point(source, session_id)
         with self._parts.session(session_id, agent_id) as keys:
             if theirs.sealer is not None:
@@ -283,8 +300,14 @@ class ContextWrites:
         """Store the context in a CMCSP envelope: all of it is verified first, or nothing written.
 
         Its metadata, dependencies and checkpoints come along, and the flags `immutable` and
-        `sensitive`. Should the process die right behind the commit, repeat the call under its
-        `operation_id`: what is missing of these is added.
+        `sensitive`. Checkpoints and flags are put right behind the commit. Should the process die
+        there, repeat the call under its `operation_id`: what is missing of these is added. Only
+        what others put there in that moment can still be in their way, and is raised.
+
+        Checkpoints are places of the envelope's text. Where the version that now holds it is
+        another text, they are not put, but named in the commit's `unplaced_checkpoints` and logged:
+        if it was merged, and always of a Fernet token, whose places are none in what it encrypts.
+        After `merge_required` neither they nor the flags are put.
 
         Args:
             source: the JSON text, a binary file of it, or the parsed document.
@@ -298,7 +321,9 @@ class ContextWrites:
 
         Raises:
             InvalidInputError, ContextTooLargeError, ContextCorruptError, UnsupportedFormatError:
-                what is wrong with the envelope, by the field's path.
+                what is wrong with the envelope, by the field's path; also a label that
+                `checkpoint` refuses, and more checkpoints than the session has room for.
+            CheckpointExistsError: the session has another checkpoint of the same id.
             SessionExistsError: there is such a session, and no `base_version` was given.
             SealedError: it is encrypted, and no `fernet_key` was given.
             what `put` raises.
@@ -309,58 +334,101 @@ class ContextWrites:
         text = imported_text(content, fernet_key)
         draft = self._parts.draft(target, text, agent_id, operation_id, operation="import")
         version = ours.context_version if ours is not None and base_version is None else None
-        commit = self._parts.commit(
-            replace(
-                draft,
-                base=parsed(base_version) or "",
-                explicit=None if version is None else parse_version(version),
-                content_type=ours.content_type if ours is not None else None,
-                metadata=_checked_metadata(imported_metadata(header)),
-                sealed=sealed or header.flags.encrypted,
-                create=base_version is None,
-            )
+        draft = replace(
+            draft,
+            base=parsed(base_version) or "",
+            explicit=None if version is None else parse_version(version),
+            content_type=ours.content_type if ours is not None else None,
+            metadata=_checked_metadata(metadata_of(header)),
+            sealed=sealed or header.flags.encrypted,
+            create=base_version is None,
         )
-        if commit.action != "merge_required":
-            self._import_marks(target, header, commit.version, agent_id)
-        return commit
+        return self._commit_import(draft, header)
 
-    def _import_marks(
-        self, session_id: str, header: EnvelopeHeader, version: str, agent_id: str
+    def _commit_import(self, draft: Draft, header: EnvelopeHeader) -> Commit:
+        checkpoints = imported_checkpoints(header, draft.agent_id)
+        places = [] if header.flags.encrypted else checkpoints
+        self._check_room(draft, places)
+        commit = self._parts.commit(draft)
+        if commit.action == "merge_required":
+            return without_checkpoints(commit, checkpoints)
+        fits = bool(places) and self._holds(commit, draft)
+        flags = imported_flags(header)
+        self._put_marks(commit, places if fits else [], flags, draft.agent_id)
+        return commit if fits else without_checkpoints(commit, checkpoints)
+
+    def _check_room(self, draft: Draft, checkpoints: Sequence[Checkpoint]) -> None:
+        """Refuse, before the commit, checkpoints that could not be put behind it."""
+        there: list[Checkpoint] = []
+        version = ""
+        if checkpoints and not draft.create:
+            with self._parts.session(draft.session_id, draft.agent_id) as keys:
+                if draft.once and self._parts.find_done(keys, draft.operation_id) is not None:
+                    return
+                head = self._parts.reader.with_version(
+                    keys, draft.session_id, None, lambda opened: opened
+                )
+                if adds_nothing(head, draft, self._parts.writer):
+                    version = head.manifest.version
+                there = self._parts.marks.checkpoints(keys)
+        check_room(draft.session_id, checkpoints, there, version)
+
+    def _holds(self, commit: Commit, draft: Draft) -> bool:
+        """Whether the committed version is there and has the draft's content, and no other."""
+        with self._parts.session(draft.session_id, draft.agent_id) as keys:
+            try:
+                return self._parts.reader.with_version(
+                    keys,
+                    draft.session_id,
+                    commit.version,
+                    lambda opened: self._parts.writer.has_content(opened, draft),
+                )
+            except VersionNotFoundError:  # a repeat, long after
+                return False
+
+    def _put_marks(
+        self, commit: Commit, checkpoints: Sequence[Checkpoint], flags: Sequence[Flag], agent: str
     ) -> None:
-        """What stands beside the content; again, it changes nothing."""
-        with self._parts.session(session_id, agent_id) as keys:
-            for checkpoint in imported_checkpoints(header, version, agent_id):
-                self._parts.marks.checkpoint(keys, checkpoint, agent_id)
-            if header.flags.sensitive:
-                self._parts.marks.flag(keys, "sensitive", agent_id)
-            if header.flags.immutable:
-                self._parts.marks.flag(keys, "immutable", agent_id)
+        placed = [replace(each, version=commit.version) for each in checkpoints]
+        if placed or flags:
+            with self._parts.session(commit.session_id, agent) as keys:
+                self._parts.marks.put_imported(keys, commit.version, placed, flags, agent)
 
     # --- conflicts -----------------------------------------------------------------------------
 
     def conflicts(self, session_id: str) -> list[PendingConflict]:
         """Writes that wait for somebody to resolve them, the oldest first."""
-        with self._parts.session(session_id) as keys:
+        with self._parts.reading(session_id) as keys:
             self._parts.reader.require_head(keys)
             return self._parts.pending.list(keys)
 
-    def explain_conflict(self, session_id: str, conflict_id: str) -> tuple[Conflict, ...]:
+    def explain_conflict(
+        self, session_id: str, conflict_id: str, *, agent_id: str | None = None
+    ) -> tuple[Conflict, ...]:
         """The places where a pending write and the head as it is now both changed.
+
+        Noted as a read of the pending write by `agent_id`.
 
         Raises:
             ConflictNotFoundError: it was resolved, or it expired.
         """
-        with self._parts.session(session_id) as keys:
-            return self._parts.pending.explain(keys, check_id(conflict_id, "conflict_id"))
+        with self._parts.reading(session_id, agent_id) as keys:
+            found = self._parts.pending.explain(keys, check_id(conflict_id, "conflict_id"))
+        self._parts.note_pending(keys, conflict_id, agent_id)
+        return found
 
-    def pending_content(self, session_id: str, conflict_id: str) -> str:
+    def pending_content(
+        self, session_id: str, conflict_id: str, *, agent_id: str | None = None
+    ) -> str:
         """What the writer of a pending write had written.
 
         Raises:
             ConflictNotFoundError: it was resolved, or it expired.
         """
-        with self._parts.session(session_id) as keys:
-            return self._parts.pending.theirs(keys, check_id(conflict_id, "conflict_id"))
+        with self._parts.reading(session_id, agent_id) as keys:
+            found = self._parts.pending.theirs(keys, check_id(conflict_id, "conflict_id"))
+        self._parts.note_pending(keys, conflict_id, agent_id)
+        return found
 
     def resolve_conflict(
         self,

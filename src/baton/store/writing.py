@@ -149,25 +149,27 @@ class ContextWriter:
         """Try to publish; the script's answer, once no chunk is missing.
 
         Raises:
-            SessionBusyError: chunks went missing at every one of many tries.
+            SessionBusyError: chunks, or the claim of a new data key, went missing at every one of
+                many tries.
         """
         lost: set[int] = set()
         new_key = self._new_key(plan)
-        sealer = _sealer(plan, new_key)
         for _ in range(MAX_TRIES):
             for opened in filter(None, (plan.draft.like, plan.parent)):
                 lost |= self._reader.find_damaged(opened)
-            answer = self._send(plan, sealer, new_key, lost)
+            answer = self._send(plan, new_key, lost)
             match answer[0]:
                 case b"missing_chunk":
                     lost.update(answer[1:])
+                case b"missing_claim":
+                    new_key = self._new_key(plan)
                 case b"missing_staging":
                     pass
                 case _:
                     return self._finished(plan, answer, new_key)
         raise SessionBusyError(
-            f"session {plan.draft.session_id}: chunks went missing at each of {MAX_TRIES} tries; "
-            "does the server evict keys?"
+            f"session {plan.draft.session_id}: what was staged went missing at each of {MAX_TRIES} "
+            "tries; does the server evict keys?"
         )
 
     def refresh_expiry(self, keys: SessionKeys) -> None:
@@ -196,11 +198,9 @@ class ContextWriter:
             return self._data_keys.new(plan.draft.session_id)
         return None
 
-    def _send(
-        self, plan: Plan, sealer: Sealer | None, new_key: NewDataKey | None, lost: set[int]
-    ) -> list[Any]:
+    def _send(self, plan: Plan, new_key: NewDataKey | None, lost: set[int]) -> list[Any]:
         """Stage the new chunks and commit them, in one round trip; the script's answer."""
-        draft = plan.draft
+        draft, sealer = plan.draft, _sealer(plan, new_key)
         before = None if plan.parent is None else self._recent.find(plan.parent.stamped.etag)
         placed = draft.cuts.place(
             Ground(

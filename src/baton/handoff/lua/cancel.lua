@@ -12,16 +12,14 @@ if state ~= 'running' then
   return {state or 'gone', 0, 0, 0}
 end
 local now_ms = redis_now_ms()
-if redis.call('HSETNX', base, 'cancelled_at', number_text(now_ms)) == 1 then
-  emit(base, {type = 'handoff', state = 'cancelling'})
-end
+cancel(base, now_ms)
 local skip = tonumber(ARGV[2])
 local ids = redis.call('ZRANGE', base .. ':due', skip, skip + tonumber(ARGV[1]) - 1)
 local passed = 0
 for _, id in ipairs(ids) do
   local node = load_node(base, id)
   if node and node.state == 'waiting' then
-    end_node(base, id, node, 'cancelled', now_ms, {})
+    end_node(base, id, node, stopped_state(base, node), now_ms, {})
   elseif node and TERMINAL[node.state] then
     redis.call('ZREM', base .. ':due', id)
   else

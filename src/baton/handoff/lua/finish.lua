@@ -22,6 +22,9 @@ if not node then
 end
 if node.finished_by == fence and node.fence == fence then
   local state, parent_id = redis.call('HGET', base, 'state'), parent_of(id)
+  if state == 'running' and redis.call('HGET', base, 'failed_fast') == id then
+    return {'done', node.state, '[["cancel"]]'}
+  end
   local parent = parent_id ~= '' and load_node(base, parent_id)
   if state == 'joining' then
     return {'done', node.state, '[["join"]]'}

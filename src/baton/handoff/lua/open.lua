@@ -1,20 +1,23 @@
--- Does: opens a handoff whose plan has been written: from here on it exists for all others
+-- Does: opens a handoff whose plan has been staged: from here on it exists for all others
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: JSON of the header fields   ARGV[2]: number of first-level nodes
--- Returns: 1 opened, 0 it was open already
+-- ARGV[1]: JSON of the header fields, `request` its digest   ARGV[2]: number of first-level nodes
+-- ARGV[3]: staging key of the plan
+-- Returns: 1 opened, 0 this request has opened it already, -1 another request has
 -- Errors:  BATON_PLAN if the plan does not hold that many nodes
 -- include: tree.lua
 local base = KEYS[1]
 local count = tonumber(ARGV[2])
+local fields = cjson.decode(ARGV[1])
 if redis.call('HEXISTS', base, 'state') == 1 then
-  return 0
+  redis.call('DEL', ARGV[3])
+  return redis.call('HGET', base, 'request') == fields.request and 0 or -1
 end
-if redis.call('HLEN', base .. ':plan') ~= count then
-  return redis.error_reply('BATON_PLAN the plan holds ' .. redis.call('HLEN', base .. ':plan')
+if redis.call('HLEN', ARGV[3]) ~= count then
+  return redis.error_reply('BATON_PLAN the plan holds ' .. redis.call('HLEN', ARGV[3])
                            .. ' nodes, expected ' .. count)
 end
 local now_ms = redis_now_ms()
-local fields = cjson.decode(ARGV[1])
+redis.call('RENAME', ARGV[3], base .. ':plan')
 for name, value in pairs(fields) do
   redis.call('HSET', base, name, value)
 end

@@ -33,7 +33,7 @@ end
 local function look_at(id, node, due_ms)
   if node.state == 'waiting' then
     if cancelled then
-      end_node(base, id, node, 'cancelled', now_ms, publish)
+      end_node(base, id, node, stopped_state(base, node), now_ms, publish)
     else
       publish_again(id, node)
     end

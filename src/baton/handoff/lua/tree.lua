@@ -1,10 +1,10 @@
 -- Shared by the handoff scripts: node states, counters, events, and what follows from an end.
 --
 -- A node is waiting -> leased -> ok | failed | cancelled | lost, with leased -> suspended ->
--- waiting around its children. The counters `n:<state>` of the base hash always add up to `total`.
--- Scripts return what is to be published, as {"run", node} or {"join"}; publishing twice is
+-- waiting around its children; where `fail_fast` stops the others, who have not begun are skipped. The counters `n:<state>` of the base hash always add up to `total`.
+-- Scripts return what is to be published, as {"run", node}, {"join"}, or {"cancel"} for the rest; publishing twice is
 -- harmless, and what is never published is found by the sweep, through the `due` set.
-local TERMINAL = {ok = true, failed = true, cancelled = true, lost = true}
+local TERMINAL = {ok = true, failed = true, cancelled = true, lost = true, skipped = true}
 local MAX_EVENTS = 20000
 
 local function redis_now_ms()
@@ -69,6 +69,29 @@ local function end_handoff(base, state, now_ms)
   keep_alive(base)
 end
 
+-- What becomes of a node that waits in a handoff that was cancelled, or that has failed fast.
+local function stopped_state(base, node)
+  local failed_fast = redis.call('HEXISTS', base, 'failed_fast') == 1
+  return failed_fast and not node.started_at and 'skipped' or 'cancelled'
+end
+
+local function cancel(base, now_ms)
+  if redis.call('HSETNX', base, 'cancelled_at', number_text(now_ms)) == 1 then
+    emit(base, {type = 'handoff', state = 'cancelling'})
+  end
+end
+
+local function fail_fast(base, id, node, now_ms)
+  redis.call('HSET', base, 'failed_fast', id, 'error_type', node.error_type or '', 'error',
+             'node ' .. id .. ': ' .. (node.error or 'it failed') .. '; the others were stopped')
+  cancel(base, now_ms)
+end
+
+local function end_stopped(base, now_ms)
+  local failed_fast = redis.call('HEXISTS', base, 'failed_fast') == 1
+  end_handoff(base, failed_fast and 'failed' or 'cancelled', now_ms)
+end
+
 local function parent_of(id)
   return string.match(id, '^(.*)%.[^.]+$') or ''
 end
@@ -76,7 +99,12 @@ end
 -- Ends a node and everything that follows from it: its parent goes on when its last child has
 -- ended, the handoff joins when its last first-level node has. Adds to `publish`.
 local function end_node(base, id, node, state, now_ms, publish)
-  local cancelled, patience = unpack(header(base, 'cancelled_at', 'patience_ms'))
+  local cancelled, patience, policy = unpack(header(base, 'cancelled_at', 'patience_ms', 'policy'))
+  if policy == 'fail_fast' and not cancelled and (state == 'failed' or state == 'lost') then
+    fail_fast(base, id, node, now_ms)
+    cancelled = now_ms
+    publish[#publish + 1] = {'cancel'}
+  end
   while true do
     node.ended_at = now_ms
     move(base, id, node, state)
@@ -88,7 +116,7 @@ local function end_node(base, id, node, state, now_ms, publish)
         return
       end
       if cancelled then
-        end_handoff(base, 'cancelled', now_ms)
+        end_stopped(base, now_ms)
         return
       end
       redis.call('HSET', base, 'state', 'joining')

@@ -13,7 +13,7 @@
 --          revisions that are stored}, answer one
 --          of accepted, repeated, unchanged, stale (these of the head or of the repeated version),
 --          conflicted, absent, exists, orphaned, deleting, immutable, archived, sealed, unsealed,
---          resolved; or {missing_staging}, {missing_chunk, id, ...}
+--          resolved; or {missing_staging}, {missing_claim}, {missing_chunk, id, ...}
 -- Errors:  none of its own
 -- include: expiry.lua
 -- include: audit.lua
@@ -29,6 +29,8 @@ local fields = redis.call('HMGET', base, 'state', 'immutable', 'archived', 'head
 local head = fields[4] or ''
 local next_chunk = tonumber(fields[8] or '0')
 local is_conflict = request.conflict ~= ''
+-- A new data key has one from before it was wrapped; a rotation of the master keys takes it back.
+local claim = request.wrapped_key ~= '' and base .. ':staging:' .. request.data_key .. ':key' or nil
 
 local function answer(kind, version, etag, hash, at, due)
   return {kind, version or '', etag or '', hash or '', at or '0', due or 0,
@@ -42,6 +44,9 @@ end
 local function drop_staging()
   for i = 1, #request.staged do
     redis.call('DEL', request.staging .. (i - 1))
+  end
+  if claim then
+    redis.call('DEL', claim)
   end
 end
 
@@ -153,6 +158,10 @@ if not same_etag or request.expected_next_chunk ~= next_chunk then
   drop_staging()
   return answer_head('stale')
 end
+if claim and redis.call('EXISTS', claim) == 0 then
+  drop_staging()
+  return {'missing_claim'}
+end
 for i, size in ipairs(request.staged) do
   if redis.call('STRLEN', request.staging .. (i - 1)) ~= size then
     return {'missing_staging'}
@@ -220,6 +229,7 @@ if created then
              'owner', request.agent)
   if sealed then
     redis.call('SET', base .. ':key', request.wrapped_key)
+    redis.call('DEL', claim)
   end
   if request.source ~= '' then
     redis.call('HSET', base, 'source', request.source)
