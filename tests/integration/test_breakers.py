@@ -165,6 +165,14 @@ def test_clock_set_back_keeps_it_open_no_longer_than_ever(clock, models):
     assert models.ask(new_call()) == POLICY.longest_open_seconds
 
 
+def test_failures_of_a_clock_since_set_back_are_forgotten(clock, models):
+    """What seems to lie ahead is of no window."""
+    end(models, "overloaded", "overloaded")
+    clock.pass_seconds(-3600)
+    end(models, "overloaded")
+    assert models.ask(new_call()) == 0
+
+
 def test_processes_that_ask_at_once_send_one_probe(redis_server, redis_client):
     """Of eight, one goes."""
     policy = BreakerPolicy(failures=1, of_calls=1, open_seconds=0.01, probe_seconds=600)

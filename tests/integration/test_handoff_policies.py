@@ -152,6 +152,16 @@ def test_policy_that_is_none_is_refused(bench, policy):
     assert bench.handoffs.newest() == []
 
 
+def test_results_that_could_not_be_appended_are_refused_before_the_work(bench):
+    """A JSON document takes no work log; without a merge its nodes run."""
+    bench.store.put(SESSION, "{}", agent_id=AGENT, content_type="application/json")
+    with pytest.raises(InvalidInputError, match="merge: expected none"):
+        bench.submit("a")
+    assert bench.handoffs.newest() == []
+    outcome = bench.run("a", merge="none").outcome()
+    assert (outcome.state, outcome.version) == ("done", None)
+
+
 # --- submitting again --------------------------------------------------------------------------
 
 

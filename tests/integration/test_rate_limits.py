@@ -173,6 +173,15 @@ def test_shares_are_of_tokens_where_they_are_scarce(clock, make_limits):
     assert traffic.granted["large"] * 5 == pytest.approx(traffic.granted["small"], abs=10)
 
 
+def test_shares_are_of_what_was_used_not_of_what_was_asked(clock, make_limits):
+    """A handoff that asks for five times what its calls use is not charged for it."""
+    traffic = Traffic(make_limits(tokens_per_minute=60_000, burst_seconds=10), clock)
+    cautious = Worker("cautious", tokens=5000, used=0.2, call_seconds=0.2)
+    exact = Worker("exact", tokens=1000, call_seconds=0.2)
+    traffic.run([cautious] * 10 + [exact] * 10, seconds=60)
+    print(traffic.granted)
+
+
 def test_small_calls_of_its_own_handoff_do_not_starve_a_large_one(clock, make_limits):
     """The place in line is the call's, and what it needs is kept for it."""
     traffic = Traffic(make_limits(tokens_per_minute=60_000, burst_seconds=10), clock)
@@ -196,23 +205,47 @@ def test_place_of_a_worker_that_died_is_given_up(clock, make_limits):
     limits = make_limits(tokens_per_minute=600, burst_seconds=60)
     asked(limits, 600, "greedy")
     assert asked(limits, 600, "dead") == 2.0
-    call = Call(MODEL, "greedy", 10)
     clock.pass_seconds(3.9)
-    assert limits.ask(call) > 0
+    assert asked(limits, 10, "early") > 0
     clock.pass_seconds(0.2)
-    assert limits.ask(call) == 0
+    assert asked(limits, 10, "late") == 0
+
+
+def test_place_does_not_outlast_a_clock_set_back(clock, make_limits):
+    """Nor does a hold: both end by any clock."""
+    limits = make_limits(tokens_per_minute=600, burst_seconds=60)
+    asked(limits, 500, "greedy")
+    asked(limits, 600, "dead")
+    assert asked(limits, 50, "early") > 0
+    clock.pass_seconds(-86_400)
+    assert asked(limits, 50, "late") == 0
+    limits.hold(MODEL, 3600)
+    clock.pass_seconds(-86_400)
+    assert asked(limits) <= 3602
+
+
+def test_place_of_a_call_is_kept_within_its_handoff(clock, make_limits):
+    """What the first to wait needs is not nibbled away by those of its own handoff."""
+    limits = make_limits(tokens_per_minute=600, burst_seconds=60)
+    asked(limits, 600)
+    large = Call(MODEL, "h", 20)
+    assert limits.ask(large) == 2.0
+    clock.pass_seconds(1.5)
+    assert asked(limits, 10) > 0
+    clock.pass_seconds(0.51)
+    assert limits.ask(large) == 0
 
 
 def test_call_that_is_given_up_leaves_its_place(clock, make_limits):
     """A cancelled call holds up nobody."""
     limits = make_limits(tokens_per_minute=600, burst_seconds=60)
     asked(limits, 600, "greedy")
-    cancelled, other = Call(MODEL, "cancelled", 600), Call(MODEL, "greedy", 10)
+    cancelled = Call(MODEL, "cancelled", 600)
     limits.ask(cancelled)
-    clock.pass_seconds(1.1)
-    assert limits.ask(other) > 0
+    clock.pass_seconds(2.1)
+    assert asked(limits, 10, "early") > 0
     limits.settle(cancelled, 0)
-    assert limits.ask(other) == 0
+    assert asked(limits, 10, "late") == 0
 
 
 def test_waiting_calls_ask_seldom(clock, make_limits):

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from baton.agents.runner import ChildTask
-from baton.errors import BrokerUnavailableError
+from baton.errors import BrokerUnavailableError, InvalidInputError
 from baton.handoff.package import Limits, TaskSpec, make_request
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
@@ -77,7 +77,8 @@ class Handoffs:
             tasks: at least one.
             agent_id: who hands off.
             context_version: the version all nodes read; None: the head now.
-            merge: `append` writes a work log behind the newest head; `none` merges nothing.
+            merge: `append` writes a work log behind the newest head, which must be text; `none`
+                merges nothing.
             policy: what the handoff needs lest it fail, and merge nothing: `all` of its nodes ok;
                 `quorum:n`, n of its first level; `best_effort`, one of them. `fail_fast` is `all`,
                 and stops the others at the first that fails. It is `done` only where all are ok,
@@ -98,6 +99,7 @@ class Handoffs:
         known = self._tree.find_request(handoff_id) if idempotency_key is not None else None
         if known is None:
             version = self._store.resolve_version(session_id, context_version)
+            self._require_mergeable(session_id, merge)
         else:  # not the head, which may have moved on since
             version = context_version or known.context_version
         request = make_request(
@@ -128,6 +130,11 @@ class Handoffs:
                 "handoff %s is recorded and starts with the sweep: %s", handoff_id, error
             )
         return self.find(handoff_id)
+
+    def _require_mergeable(self, session_id: str, merge: MergePolicy) -> None:
+        """Rather than to find out when the work has been done and paid."""
+        if merge == "append" and self._store.show(session_id).content_type != "text/plain":
+            raise InvalidInputError("merge", "none, as the session holds a JSON document", merge)
 
     def find(self, handoff_id: str) -> Handoff:
         """A handle on a handoff, whoever submitted it. Asks nothing of Redis."""

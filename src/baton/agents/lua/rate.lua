@@ -44,9 +44,10 @@ local function load_rate(base, now)
   }
 end
 
+-- A negative amount is given back; what is then above a full bucket, loading it drops.
 local function take(bucket, amount)
   if bucket.rate > 0 then
-    bucket.level = math.min(bucket.capacity, bucket.level - amount)
+    bucket.level = bucket.level - amount
   end
 end
 
