@@ -85,6 +85,7 @@ def test_wheel_in_a_clean_venv_stores_a_context_and_explains_what_it_lacks(
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     inside = zipfile.ZipFile(wheel).namelist()
     assert "baton/store/lua/commit.lua" in inside
+    assert "baton/agents/prices.toml" in inside
     assert not [name for name in inside if name.startswith(("workers", "tasks", "config", "tests"))]
 
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path, env=bare_env)

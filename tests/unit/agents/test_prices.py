@@ -13,7 +13,13 @@ from baton.errors import InvalidInputError, ModelRetiredError, PriceNotFoundErro
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
-ROW = "since = 2026-01-01\ninput = 7\noutput = 9\ncache_write_5m = 1\ncache_write_1h = 1\ncache_read = 1\n"
+ROW = """since = 2026-01-01
+input = 7
+output = 9
+cache_write_5m = 1
+cache_write_1h = 1
+cache_read = 1
+"""
 SIZES = "context_window_tokens = 1000\nmax_output_tokens = 100\n"
 
 
@@ -192,7 +198,7 @@ def test_malformed_file_is_refused_with_the_field(load, text, named):
 
 def test_missing_file_is_refused(tmp_path):
     """A price file that is named must be there."""
-    with pytest.raises(InvalidInputError, match="none.toml"):
+    with pytest.raises(InvalidInputError, match=r"none\.toml"):
         PriceTable.load(tmp_path / "none.toml")
 
 

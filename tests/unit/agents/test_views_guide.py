@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-GUIDE = Path(__file__).parents[2] / "docs" / "views.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "views.md"
 
 
 def test_views_guide_examples_run():
