@@ -251,6 +251,17 @@ def test_policy_goes_with_a_handoff_or_is_refused(baton, client):
         assert "policy" in said
 
 
+def test_cancelled_handoff_can_be_retried(baton):
+    """It runs again, all its nodes wait; one that has not ended is exit code 2."""
+    handoff = submitted(baton, "one", "two")
+    baton.error("handoff", "retry", handoff, code=2)
+    baton("handoff", "cancel", handoff)
+    shown = baton.json("handoff", "retry", handoff, "--node", "1")
+    assert (shown["status"], shown["census"]["waiting"]) == ("running", 1)
+    assert [node["state"] for node in shown["nodes"]] == ["cancelled", "waiting"]
+    baton.error("handoff", "retry", "handoff_unknown", code=4)
+
+
 def test_watch_replays_an_ended_handoff_with_its_exit_code(baton):
     """Each event is a line, the outcome the last; a cancelled handoff is exit code 5."""
     handoff = submitted(baton, "one")

@@ -1,4 +1,4 @@
-"""Any interleaving of claims, ends, spawns, lapses, sweeps and cancels keeps the tree true."""
+"""Any interleaving of claims, ends, spawns, sweeps, cancels and retries keeps the tree true."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis.stateful import (
 )
 
 from baton.agents.runner import ChildTask
-from baton.errors import FencedError, SpawnLimitError
+from baton.errors import FencedError, InvalidInputError, SpawnLimitError
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.outcome import TERMINAL_NODE_STATES
+from baton.handoff.outcome import TERMINAL_HANDOFF_STATES, TERMINAL_NODE_STATES
 from baton.handoff.package import Limits, make_request
 from baton.handoff.tree import Claim, Ending, HandoffTree
 from baton.handoff.view import HandoffView
@@ -36,18 +36,21 @@ class TreeMachine(RuleBasedStateMachine):
     claims = Bundle("claims")
     client = None
 
-    @initialize(width=st.integers(1, 4))
-    def open(self, width):
+    @initialize(width=st.integers(1, 4), policy=st.sampled_from(["best_effort", "fail_fast"]))
+    def open(self, width, policy):
         self.tree = HandoffTree(self.client)
         self.view = HandoffView(self.client)
         self.handoff_id = new_handoff_id()
         self.keys = HandoffKeys.of(self.handoff_id)
         self.joins = []
+        self.joins_before = 0
+        self.round = 0
         self.results = {}
         tasks = [{"instruction": f"task {slot}"} for slot in range(width)]
         request = make_request(
-            session_id="s", context_version="1.0.0", agent_id="a", tasks=tasks, limits=LIMITS
-        )
+            session_id="s", context_version="1.0.0", agent_id="a", tasks=tasks, limits=LIMITS,
+            policy=policy,
+        )  # fmt: skip
         self.tree.open(self.handoff_id, request, "work")
 
     @rule()
@@ -78,7 +81,7 @@ class TreeMachine(RuleBasedStateMachine):
             return
         assert self.tree.finish(claim, verdict, Ending(), content) == first
         if first[0] == "ok":
-            self.results.setdefault(claim.node_id, f"{claim.node_id} by {claim.fence}")
+            self.results[claim.node_id] = f"{claim.node_id} by {claim.fence}"
 
     @rule(claim=claims, count=st.integers(1, 4))
     def suspend(self, claim, count):
@@ -127,7 +130,7 @@ class TreeMachine(RuleBasedStateMachine):
         if self.joins:
             fence = self.joins[place % len(self.joins)]
             done = self.tree.finish_join(self.handoff_id, fence, "done", {}, f"merged {fence}")
-            assert not done or fence == max(self.joins)
+            assert not done or self.joins_before < fence == max(self.joins)
 
     @rule(chance=st.integers(0, 7))
     def cancel(self, chance):
@@ -135,8 +138,33 @@ class TreeMachine(RuleBasedStateMachine):
         if chance == 0:
             before = self.state
             after = self.tree.cancel(self.handoff_id)
-            assert after in ({"cancelled", "running"} if before == "running" else {before})
+            ends = {"cancelled", "failed", "running"}
+            assert after in (ends if before == "running" else {before})
             assert after != "running" or not self.census["waiting"]
+
+    @rule(place=PLACES, all_of_it=st.booleans())
+    def retry(self, place, all_of_it):
+        """All that is not ok, or some of it; nothing, where it has not ended or is all ok."""
+        nodes = self.view.nodes(self.handoff_id)
+        node = nodes[place % len(nodes)]
+        below = [n for n in nodes if f"{n.node_id}.".startswith(f"{node.node_id}.")]
+        wanted = nodes if all_of_it else below
+        before = self.state
+        try:
+            waiting = self.tree.reopen(self.handoff_id, None if all_of_it else node.node_id)
+        except InvalidInputError:
+            ended = before in TERMINAL_HANDOFF_STATES
+            assert not ended or all(n.state == "ok" for n in wanted)
+            assert self.view.nodes(self.handoff_id) == nodes
+            return
+        assert before in TERMINAL_HANDOFF_STATES
+        assert self.state == "running"
+        assert set(waiting) <= {n.node_id for n in wanted if n.state != "ok"}
+        assert {n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"} == set(
+            waiting
+        )
+        self.round += 1
+        self.joins_before = max([self.joins_before, *self.joins])
 
     @invariant()
     def counters_are_those_of_the_nodes(self):
@@ -150,7 +178,7 @@ class TreeMachine(RuleBasedStateMachine):
             for event in self.view.events(self.handoff_id)
             if event.type == "node" and event.state in TERMINAL_NODE_STATES
         )
-        assert set(ends.values()) <= {1}
+        assert max(ends.values(), default=0) <= 1 + self.round
         assert self.tree.results(self.handoff_id, list(self.results)) == self.results
 
     def teardown(self):
@@ -176,13 +204,17 @@ class TreeMachine(RuleBasedStateMachine):
             self.tree.start(self.handoff_id)
         elif move.kind == "run":
             claim = self.tree.claim(self.handoff_id, move.node_id, "willing")
-            if isinstance(claim, Claim):
-                self.results.setdefault(claim.node_id, "willing")
-                self.tree.finish(claim, "ok", Ending(), "willing")
+            if isinstance(claim, Claim) and self.ends_ok(claim):
+                self.results[claim.node_id] = "willing"
+        elif move.kind == "cancel":
+            self.tree.cancel(self.handoff_id)
         else:
             fence = self.tree.claim_join(self.handoff_id, "willing")
             if fence is not None:
                 assert self.tree.finish_join(self.handoff_id, fence, "done", {}, "merged")
+
+    def ends_ok(self, claim):
+        return self.tree.finish(claim, "ok", Ending(), "willing")[0] == "ok"
 
     def lapse(self, member):
         self.client.zadd(self.keys.due, {member: 1}, xx=True)

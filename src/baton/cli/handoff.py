@@ -87,8 +87,7 @@ def submit(
         agent = coordinator.registry.register(
             ROLE, context_capacity=CAPACITY_TOKENS, session_id=session
         )
-        if not pools_up(PoolBoard(coordinator.redis)):
-            say("WARNING: no worker pools are up; the handoff starts when they are (`baton up`).")
+        _warn_without_pools(coordinator)
         submitted = coordinator.handoffs.submit(
             session,
             specs,
@@ -164,6 +163,35 @@ def list_(limit: Limit = 20, as_json: Json = False) -> None:
     )
 
 
+@app.command(epilog=epilog("baton handoff retry handoff_8a3f19c2d4e5f607", codes=HANDOFF_CODES))
+def retry(
+    handoff_id: HandoffId,
+    node: Annotated[
+        str | None,
+        typer.Option("--node", metavar="NODE", help="Only this node, and what is below it."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for its end; print the result.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Do again what has not ended ok in a handoff that has ended; stored results are reused.
+
+    Ctrl-C while waiting leaves the handoff running.
+    """
+    check_id(handoff_id, "ID")
+    settings = client_settings()
+    with (
+        open_redis(settings) as where,
+        RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
+    ):
+        _warn_without_pools(coordinator)
+        retried = coordinator.handoffs.retry(handoff_id, node)
+        if wait:
+            _await_end(retried, as_json=as_json)
+        _show_submitted(retried, as_json=as_json)
+
+
 @app.command(epilog=epilog("baton handoff cancel handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
 def cancel(handoff_id: HandoffId, as_json: Json = False) -> None:
     """Cancel a handoff: no node starts from now on, and running ones are told to stop.
@@ -208,6 +236,11 @@ def _open(handoff_id: str) -> Iterator[Handoff]:
     check_id(handoff_id, "ID")
     with open_client() as (_, client):
         yield Handoff(handoff_id, HandoffTree(client), HandoffView(client))
+
+
+def _warn_without_pools(coordinator: RedisSwarmCoordinator) -> None:
+    if not pools_up(PoolBoard(coordinator.redis)):
+        say("WARNING: no worker pools are up; the handoff starts when they are (`baton up`).")
 
 
 def _await_end(submitted: Handoff, *, as_json: bool) -> NoReturn:

@@ -294,7 +294,9 @@ class HandoffEngine:
                 f"{len(ended_well)} of {outcome.first_level} on the first level"
             )
         elif outcome.merge == "append":
-            fields["merged_version"] = self._append(outcome, section)
+            news = _since_last_merge(outcome, first_level)
+            text = work_log(outcome.handoff_id, outcome.agent_id, news, results)
+            fields["merged_version"] = self._append(outcome, text)
         self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
         self._unpin(outcome)
 
@@ -306,14 +308,14 @@ class HandoffEngine:
             logger.info("handoff %s: its pin stays: %s", outcome.handoff_id, error)
 
     def _append(self, outcome: Outcome, section: str) -> str:
-        """Append to the newest head; the version. Once for each handoff, however often asked."""
+        """Append to the newest head; the version. Once for each round, however often asked."""
         commit = self._store.append(
             outcome.session_id,
             section,
             agent_id=outcome.agent_id,
             blank_line=True,
             must_exist=True,
-            operation_id=outcome.handoff_id,
+            operation_id=outcome.handoff_id + (f".{outcome.round}" if outcome.round else ""),
         )
         return commit.version
 
@@ -334,6 +336,13 @@ class HandoffEngine:
                 self._tree.cancel(handoff_id)
         except BrokerUnavailableError as error:
             logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
+
+
+def _since_last_merge(outcome: Outcome, nodes: list[NodeRecord]) -> list[NodeRecord]:
+    """The nodes whose ends no version tells of yet: of a retry, those that went again."""
+    if outcome.version is None:
+        return nodes
+    return [node for node in nodes if node.round == outcome.round]
 
 
 def _through_outage(claim: Claim, record: Callable[[], _Recorded]) -> _Recorded:

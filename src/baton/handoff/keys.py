@@ -70,6 +70,10 @@ class HandoffKeys:
         """The first level's plan on its way in; expires by itself."""
         return f"{self.base}:staging:open:{operation_id}:plan"
 
+    def staging_reopening(self, operation_id: str, what: str) -> str:
+        """The tree of a retry on its way in; expires by itself."""
+        return f"{self.base}:staging:reopen:{operation_id}:{what}"
+
     def staging_merged(self, fence: int) -> str:
         """The merged result on its way in; expires by itself."""
         return f"{self.base}:staging:join:{fence}:merged"

@@ -23,8 +23,8 @@ def work_log(
     """
     ended_well = sum(node.state == "ok" for node in nodes)
     lines = [f"## Work log: {handoff_id} ({ended_well} of {len(nodes)} tasks done, for {agent_id})"]
-    for position, node in enumerate(nodes, start=1):
-        lines += ["", f"### {position}. {_title(node.instruction)}", ""]
+    for node in nodes:
+        lines += ["", f"### {int(node.node_id) + 1}. {_title(node.instruction)}", ""]
         lines.append(_section(node.state, node.error_type, node.error, results.get(node.node_id)))
     return "\n".join(lines) + "\n"
 

@@ -31,7 +31,10 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One node as the tree knows it. Durations in seconds; `error` is empty unless it failed."""
+    """One node as the tree knows it. Durations in seconds; `error` is empty unless it failed.
+
+    `round` is the retry that it last went again in; 0: none.
+    """
 
     node_id: str
     instruction: str
@@ -49,6 +52,7 @@ class NodeRecord:
     usage: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     child_count: int = 0
+    round: int = 0
 
     @property
     def parent_id(self) -> str | None:
@@ -62,7 +66,7 @@ class Outcome:
 
     `version` is the version that holds the merged result, or None while there is none.
     `base_version` is what the nodes read. `error` says why the handoff as a whole failed, if it
-    did beyond its nodes.
+    did beyond its nodes. `round` counts its retries.
     """
 
     handoff_id: str
@@ -79,6 +83,7 @@ class Outcome:
     ended_at: datetime | None
     error_type: str = ""
     error: str = ""
+    round: int = 0
 
     @property
     def ended(self) -> bool:

@@ -12,7 +12,7 @@ from baton.errors import BrokerUnavailableError, InvalidInputError
 from baton.handoff.package import Limits, TaskSpec, make_request
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
-from baton.ids import check_id, new_handoff_id
+from baton.ids import check_id, check_node_id, new_handoff_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +135,47 @@ class Handoffs:
         """Rather than to find out when the work has been done and paid."""
         if merge == "append" and self._store.show(session_id).content_type != "text/plain":
             raise InvalidInputError("merge", "none, as the session holds a JSON document", merge)
+
+    def retry(self, handoff_id: str, node_id: str | None = None) -> Handoff:
+        """Have an ended handoff go on with what has not ended ok; results that are stored stay.
+
+        A node over children that go again goes on with their new results, from its continuation.
+        What was cancelled or skipped goes again too, each node with all its attempts. What the
+        earlier rounds merged stays merged; this one adds what it brings.
+
+        Args:
+            handoff_id: the handoff.
+            node_id: only this node, and what is below it; None: all of it.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+            InvalidInputError: it has not ended, or there is nothing to do again.
+            ContextNotFoundError, VersionNotFoundError: what its nodes read is gone.
+        """
+        handoff = self.find(handoff_id)
+        if node_id is not None:
+            check_node_id(node_id)
+        outcome = handoff.outcome()
+        if not outcome.ended:
+            raise InvalidInputError("handoff_id", "one that has ended", f"<{outcome.state}>")
+        retention_seconds = self._tree.retention_seconds(handoff_id)
+        self._store.pin(
+            outcome.session_id,
+            handoff_id,
+            outcome.base_version,
+            agent_id=outcome.agent_id,
+            seconds=retention_seconds,
+        )
+        try:
+            nodes = self._tree.reopen(handoff_id, node_id)
+        except InvalidInputError:
+            self._store.unpin(outcome.session_id, handoff_id, agent_id=outcome.agent_id)
+            raise
+        try:
+            self._dispatcher.run(handoff_id, nodes)
+        except BrokerUnavailableError as error:
+            logger.warning("handoff %s goes on with the sweep: %s", handoff_id, error)
+        return handoff
 
     def find(self, handoff_id: str) -> Handoff:
         """A handle on a handoff, whoever submitted it. Asks nothing of Redis."""

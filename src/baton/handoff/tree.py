@@ -18,6 +18,8 @@ from baton.errors import (
     SpawnLimitError,
 )
 from baton.handoff.keys import INDEX, OPEN, HandoffKeys
+from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES
+from baton.handoff.reopening import plan_reopening
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from baton.agents.runner import ChildTask
     from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.handoff.package import HandoffRequest
+    from baton.handoff.reopening import Reopening
 
 _OPEN: Final = Script("baton.handoff", "open")
 _START: Final = Script("baton.handoff", "start")
@@ -40,6 +43,7 @@ _FINISH: Final = Script("baton.handoff", "finish")
 _SUSPEND: Final = Script("baton.handoff", "suspend")
 _CLAIM_JOIN: Final = Script("baton.handoff", "claim_join")
 _FINISH_JOIN: Final = Script("baton.handoff", "finish_join")
+_REOPEN: Final = Script("baton.handoff", "reopen")
 _CANCEL: Final = Script("baton.handoff", "cancel")
 _SWEEP: Final = Script("baton.handoff", "sweep")
 _PROGRESS: Final = Script("baton.handoff", "progress")
@@ -389,6 +393,67 @@ class HandoffTree:
                 return bytes(state)
             left, skip = (left, skip + passed) if seen else (waiting, 0)
 
+    def reopen(self, handoff_id: str, node_id: str | None) -> list[str]:
+        """Have an ended handoff go on with what has not ended ok; the nodes to publish.
+
+        The next tree is staged, and takes the place of the last in one script.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+            InvalidInputError: it has not ended, or nothing of it can go again.
+        """
+        keys = HandoffKeys.of(handoff_id)
+        operation_id = new_operation_id()
+        staged = [keys.staging_reopening(operation_id, what) for what in ("nodes", "due")]
+        with redis_errors(self._redis):
+            while True:
+                round_, wake_ms, tree = self._plan_reopening(handoff_id, keys, node_id)
+                self._stage_reopening(staged, tree, wake_ms)
+                counts = {state: tree.counts.get(state, 0) for state in NODE_STATES}
+                request = {
+                    "id": operation_id, "round": round_, "pending": tree.pending, "counts": counts,
+                }  # fmt: skip
+                # Listed first: one that goes on and is not listed, no sweep would look after.
+                pipeline = self._redis.pipeline(transaction=False)
+                pipeline.zadd(OPEN, {handoff_id: _seconds(self._redis)})
+                pipeline.pexpire(OPEN, INDEX_RETENTION_MS)
+                pipeline.execute()
+                state = _REOPEN(self._redis, [keys.base], [json.dumps(request), *staged])
+                if state == b"reopened":
+                    return tree.waiting
+
+    def _plan_reopening(
+        self, handoff_id: str, keys: HandoffKeys, node_id: str | None
+    ) -> tuple[int, float, Reopening]:
+        """The next round's number and tree, and when the sweep should look at it (ms)."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hmget(keys.base, ["state", "round", "patience_ms"])
+        pipeline.hkeys(keys.plan)
+        pipeline.hgetall(keys.nodes)
+        (state, round_, patience_ms), planned, stored = pipeline.execute()
+        if state is None:
+            raise _unknown(handoff_id)
+        if state.decode() not in TERMINAL_HANDOFF_STATES:
+            raise InvalidInputError("handoff_id", "one that has ended", f"<{state.decode()}>")
+        next_round = int(round_ or 0) + 1
+        ids = sorted(each.decode() for each in planned if b":" not in each)
+        known = {each.decode(): node.decode() for each, node in stored.items()}
+        tree = plan_reopening(ids, known, next_round, node_id)
+        return next_round, _seconds(self._redis) * 1000 + int(patience_ms), tree
+
+    def _stage_reopening(self, staged: Sequence[str], tree: Reopening, wake_ms: float) -> None:
+        nodes_key, due_key = staged
+        entries = list(tree.nodes.items())
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.delete(*staged)
+        for first in range(0, len(entries), SLICE):
+            pipeline.hset(nodes_key, mapping=dict(entries[first : first + SLICE]))
+        for first in range(0, len(tree.waiting), SLICE):
+            pipeline.zadd(due_key, dict.fromkeys(tree.waiting[first : first + SLICE], wake_ms))
+        for key in staged:
+            pipeline.pexpire(key, STAGING_MS)
+        pipeline.execute()
+
     def sweep(
         self, handoff_id: str, *, limit: int, backlog: bool
     ) -> tuple[str, tuple[Move, ...], int]:
@@ -449,6 +514,14 @@ class HandoffTree:
         """How long a claim of this handoff lasts between renewals."""
         with redis_errors(self._redis):
             value = self._redis.hget(HandoffKeys.of(handoff_id).base, "lease_ms")
+        if value is None:
+            raise _unknown(handoff_id)
+        return int(value) / 1000
+
+    def retention_seconds(self, handoff_id: str) -> float:
+        """How long what is known of this handoff is kept behind its last change."""
+        with redis_errors(self._redis):
+            value = self._redis.hget(HandoffKeys.of(handoff_id).base, "retention_ms")
         if value is None:
             raise _unknown(handoff_id)
         return int(value) / 1000

@@ -14,7 +14,7 @@ from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES, Census, 
 from baton.redis_client import redis_errors, require_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     import redis
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 EVENTS_AT_ONCE: Final = 1_000
 NODES_AT_ONCE: Final = 500
 BLOCK_MS: Final = 1_000
-_NODE_FIELDS: Final = ("attempt", "worker", "error_type", "error", "size_bytes", "cost_usd")
+_NODE_FIELDS: Final = (
+    "attempt",
+    "worker",
+    "error_type",
+    "error",
+    "size_bytes",
+    "cost_usd",
+    "round",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class HandoffView:
             ended_at=_instant(header.get("ended_at")),
             error_type=header.get("error_type", ""),
             error=header.get("error", ""),
+            round=int(header.get("round", 0)),
         )
 
     def nodes(self, handoff_id: str) -> list[NodeRecord]:
@@ -159,7 +168,7 @@ class HandoffView:
             yield from events
             if events:
                 after = events[-1].id
-                ended = ended or any(_ends(event) for event in events)
+                ended = _ended_after(events, ended=ended)
             elif ended:
                 return
             else:
@@ -179,8 +188,12 @@ class HandoffView:
         return not found and self.outcome(handoff_id).ended
 
 
-def _ends(event: Event) -> bool:
-    return event.type == "handoff" and event.state in TERMINAL_HANDOFF_STATES
+def _ended_after(events: Sequence[Event], *, ended: bool) -> bool:
+    """Whether it has ended; a handoff that is retried begins again behind its end."""
+    for event in events:
+        if event.type == "handoff":
+            ended = event.state in TERMINAL_HANDOFF_STATES
+    return ended
 
 
 def _slot_order(node_id: str) -> list[int]:

@@ -6,9 +6,9 @@
 -- Errors:  none of its own
 -- include: tree.lua
 local base = KEYS[1]
-local state, lease_ms, join_until, max_attempts, claimed_by, held_fence =
+local state, lease_ms, join_until, max_attempts, claimed_by, held_fence, join_base =
   unpack(header(base, 'state', 'lease_ms', 'join_until', 'max_attempts', 'join_claimed_by',
-                'join_fence'))
+                'join_fence', 'join_base'))
 if state ~= 'joining' then
   return {'refused', state or 'gone'}
 end
@@ -20,7 +20,7 @@ if tonumber(join_until or '0') > now_ms then
   return {'refused', 'joining'}
 end
 local fence = redis.call('HINCRBY', base, 'join_fence', 1)
-if fence > tonumber(max_attempts) then
+if fence - tonumber(join_base or '0') > tonumber(max_attempts) then
   redis.call('HSET', base, 'error', 'no attempt of ' .. max_attempts .. ' to merge came to an end',
              'error_type', 'LostError')
   end_handoff(base, 'failed', now_ms)
