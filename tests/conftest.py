@@ -14,6 +14,7 @@ import pytest
 import redis
 from hypothesis import settings
 
+from leftover_notes import send_leftover_notes
 from waiting import until
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     server = RedisServer(str(binary), folder)
     server.start()
     yield server
+    send_leftover_notes()
     server.stop()
     shutil.rmtree(folder)
 

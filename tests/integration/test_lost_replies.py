@@ -25,6 +25,7 @@ from baton.store.data_keys import KeyRotation
 from baton.store.keys import SessionKeys
 from baton.store.records import Commit
 from cutting_proxy import CuttingProxy
+from leftover_notes import send_leftover_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +175,8 @@ def proxy(redis_server):
     folder = Path(tempfile.mkdtemp(prefix="baton-test-"))
     proxy = CuttingProxy(redis_server.socket, folder)
     yield proxy
+    proxy.cut(0, "after")
+    send_leftover_notes()
     proxy.close()
     shutil.rmtree(folder)
 

@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from baton.errors import BatonError, PermanentError, TransientError
@@ -199,7 +199,8 @@ class _SendingThread:
     """Sends the notes of every store of the process, each about a second after its first read.
 
     It holds on to notes only until it has tried to send them: those of a dropped store arrive,
-    and those that Redis does not take die with their store.
+    and those that Redis does not take die with their store. A Redis that does not answer holds up
+    the notes for another by one attempt a round.
     """
 
     def __init__(self) -> None:
@@ -210,7 +211,7 @@ class _SendingThread:
         """Begin anew: a thread does not survive a fork, so the child's first read starts one."""
         self._lock = threading.Lock()
         self._waiting: set[AccessNotes] = set()
-        self._failed: weakref.WeakSet[AccessNotes] = weakref.WeakSet()
+        self._failed: deque[weakref.ref[AccessNotes]] = deque()
         self._wake = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -254,17 +255,25 @@ class _SendingThread:
 
     def _send_all(self) -> None:
         with self._lock:
-            due = self._waiting.union(self._failed)
-            self._waiting, self._failed = set(), weakref.WeakSet()
-        for notes in due:
-            try:
-                notes.flush()
-            except BatonError as error:
-                logger.warning("notes of reads wait for Redis: %s", error)
-                self._failed.add(notes)
-            except Exception:  # were this thread to die, no store would send any more
-                logger.exception("notes of reads were not sent")
-                self._failed.add(notes)
+            due, self._waiting = self._waiting, set()
+        while due:
+            self._send(due.pop())
+        for _ in range(len(self._failed)):
+            late = self._failed.popleft()()
+            if late is not None and not self._send(late):
+                return
+
+    def _send(self, notes: AccessNotes) -> bool:
+        try:
+            notes.flush()
+        except BatonError as error:
+            logger.warning("notes of reads wait for Redis: %s", error)
+        except Exception:  # were this thread to die, no store would send any more
+            logger.exception("notes of reads were not sent")
+        else:
+            return True
+        self._failed.append(weakref.ref(notes))
+        return False
 
 
 _sending = _SendingThread()
