@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -246,6 +246,7 @@ def test_tree_stays_true_under_any_interleaving(redis_client):
             max_examples=settings().max_examples if is_long else 20,
             stateful_step_count=40 if is_long else 25,
             derandomize=not is_long,  # what turns a short run red is the change at hand
+            phases=tuple(Phase) if is_long else (Phase.generate,),
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -87,7 +87,11 @@ local function fail_fast(base, id, node, now_ms)
   cancel(base, now_ms)
 end
 
-local function end_stopped(base, now_ms)
+-- Nothing of it is left to publish then.
+local function end_stopped(base, now_ms, publish)
+  for i = #publish, 1, -1 do
+    publish[i] = nil
+  end
   local failed_fast = redis.call('HEXISTS', base, 'failed_fast') == 1
   end_handoff(base, failed_fast and 'failed' or 'cancelled', now_ms)
 end
@@ -116,7 +120,7 @@ local function end_node(base, id, node, state, now_ms, publish)
         return
       end
       if cancelled then
-        end_stopped(base, now_ms)
+        end_stopped(base, now_ms, publish)
         return
       end
       redis.call('HSET', base, 'state', 'joining')
