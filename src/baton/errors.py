@@ -48,6 +48,7 @@ BatonError
     ├── SpawnLimitError            too deep, too wide or too many children
     ├── TokenBudgetExceededError   an allocation of the window has fewer tokens left
     ├── ViewBudgetError            what a view must hold is above its budget
+    ├── OverBudgetError            the handoff's budget has no room for the next call
     ├── NodeCancelledError         the handoff was cancelled under the runner
     └── RunnerError                the runner failed or returned what is not a result
 ```
@@ -96,6 +97,10 @@ class KeyUnavailableError(TransientError):
 
 class AnchorUnavailableError(TransientError):
     """The audit's anchor (<reason>); entries stay in Redis, the next sealing keeps their head."""
+
+
+class PermitExpiredError(TransientError):
+    """Permit <id> was to be used within <n> s; ask for another before the call is sent."""
 
 
 class EmbeddedRedisError(TransientError):
@@ -277,6 +282,10 @@ class ViewBudgetError(PermanentError):
 
     def __reduce__(self) -> tuple[type[ViewBudgetError], tuple[int, int]]:
         return type(self), (self.needed_tokens, self.budget_tokens)
+
+
+class OverBudgetError(PermanentError):
+    """Node <node>: the budget of <cap> has <left> left, and the call may take <n>."""
 
 
 class NodeCancelledError(PermanentError):

@@ -120,6 +120,7 @@ def test_one_thread_sends_for_all_stores_of_a_process(store, redis_client):
     until(lambda: sum(sent_reads(redis_client)) == 20, what="the notes' arrival")
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_a_session_that_takes_no_notes_does_not_hold_up_the_others(store, redis_client, caplog):
     """A note refused for good is dropped, and reported once; the others are sent once."""
     store.put("bad", "text", agent_id="writer")
@@ -133,6 +134,7 @@ def test_a_session_that_takes_no_notes_does_not_hold_up_the_others(store, redis_
     assert caplog.text.count("WRONGTYPE") == 1
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_notes_that_a_full_server_refuses_are_sent_later(store, redis_client):
     for _ in range(3):
         store.get(NAME, agent_id="r")
@@ -191,6 +193,7 @@ assert os.waitstatus_to_exitcode(ended) == 0
 # --- the drain ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_a_drain_turns_notes_into_metadata_and_audit(store, redis_client):
     before = redis_client.hget(SessionKeys.of(NAME).metadata, "last_accessed_at")
     for _ in range(5):
@@ -207,6 +210,7 @@ def test_a_drain_turns_notes_into_metadata_and_audit(store, redis_client):
     assert drain.drain_all() == 0
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_a_note_that_comes_again_after_its_drain_is_counted_once(store, redis_client):
     for _ in range(5):
         store.get(NAME, agent_id="r")

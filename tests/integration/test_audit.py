@@ -145,6 +145,7 @@ for n in range(10**6): store.put("audited", f"text {n}", agent_id="w")
 # --- notes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_notes_of_keys_and_refusals_become_entries_with_their_caller(
     store, redis_client, write, trail
 ):
@@ -166,6 +167,7 @@ def test_notes_of_keys_and_refusals_become_entries_with_their_caller(
     assert (newest.seq, newest.host, newest.client) == (4, "host1", "client1")
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_thousands_of_reads_become_one_entry_an_interval(store, redis_client, write):
     write(1)
     notes = AccessNotes(redis_client, CALLER)

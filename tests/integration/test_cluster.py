@@ -273,6 +273,7 @@ def test_transaction_is_of_one_slot_and_nothing_else_is_queued_in_it(client):
             call()
 
 
+@pytest.mark.usefixtures("notes_wait")
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_node_that_goes_is_a_transient_error_and_its_sessions_are_back_with_it(
     cluster, open_client, how
@@ -301,7 +302,7 @@ def test_node_that_goes_is_a_transient_error_and_its_sessions_are_back_with_it(
             assert len(arrived) == len(set(arrived))
     finally:
         lost.start() if how == "dies" else lost.signal(signal.SIGCONT)
-    cluster.settle()
+        cluster.settle()
     store.flush_notes()
     for session_id in ids.values():
         assert store.get(session_id).content in {"before", "never"}

@@ -100,6 +100,7 @@ def test_agent_sweep_marks_the_silent_dead(bench, registry, make_sweeps):
     assert registry.get(heard.agent_id).state == "active"
 
 
+@pytest.mark.usefixtures("notes_wait")
 def test_access_sweep_drains_notes_into_metadata_and_audit(bench, make_sweeps):
     """After a read by the engine's agent and one by another, both are on record."""
     keys = SessionKeys.of(SESSION)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
+
+    from baton.agents.permits import Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,45 @@ class Assignment(Protocol):
 
     def raise_if_cancelled(self) -> None:
         """Raise `NodeCancelledError` if `cancelled`."""
+
+    def reserve(self, tokens: int, usd: Decimal, *, seconds: float) -> Permit:
+        """The right to send one paid call, charged with the most it can take until it is settled.
+
+        Waits, within the node's time, where only other calls' outstanding reservations leave no
+        room. Where the handoff has no budget, the permit still says that it is not cancelled.
+
+        Args:
+            tokens: prompt and reply at most, cached tokens included.
+            usd: its price at most.
+            seconds: how long the call may run. A permit that is not settled for so long counts
+                as spent: its worker was lost, and the call was probably paid.
+
+        Raises:
+            OverBudgetError: what is spent for good leaves no room for it.
+            NodeCancelledError: the handoff, or this part of its tree, was cancelled.
+            FencedError: the claim has passed to another worker.
+            RunnerError: the handoff's breaker is open: a quota or key was refused before.
+            StoreUnavailableError: Redis did not answer; nothing may be sent.
+        """
+
+    def settle(self, permit: Permit, usage: Usage, usd: Decimal) -> None:
+        """Tell what a reserved call really used; zeros if it was never sent. Idempotent.
+
+        It is added to the node's totals, whatever becomes of this attempt: leave it out of the
+        `RunnerResult`. Waits out an outage of Redis, as the call has been paid.
+        """
+
+    def checkpoint(self, label: str, *, byte_position: int | None = None) -> str:
+        """Set a checkpoint in the version that `context` is; its id.
+
+        Args:
+            label: a short name for people.
+            byte_position: where, in UTF-8 bytes; None: the end.
+
+        Raises:
+            InvalidInputError: the label or the position is wrong.
+            AccessDeniedError, StoreUnavailableError: as `ContextStore.checkpoint`.
+        """
 
     def spawn(self, tasks: Sequence[str | ChildTask], *, then: str | None = None) -> None:
         """Ask for children; they start when the runner returns.
