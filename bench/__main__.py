@@ -136,12 +136,13 @@ def _benches(
             ("notes", lambda: [notes(client, plan, text)]),
             ("versions_memory", lambda: [memory_rows.versions(client, plan, text)]),
             ("sessions_memory", lambda: [memory_rows.sessions(client, plan, text)]),
+            ("node_memory", lambda: [memory_rows.waiting_nodes(client, plan)]),
             ("throughput", lambda: throughput(client, settings, plan, text)),
             ("listing", lambda: [round_trip(plan)]),
         ]
         yield from (bench for bench in alone if wanted(bench[0]))
-    widths = {f"noop_{nodes}": nodes for nodes in (plan.nodes, plan.wide_nodes) if nodes}
-    if not any(map(wanted, (*widths, "context_fan_out"))):
+    widths = {f"noop_{nodes}": nodes for nodes in (plan.nodes, *plan.wide_nodes)}
+    if not any(map(wanted, (*widths, "context_fan_out", "fairness"))):
         return
     with worker_pools(settings), closing(HandoffRows(client, settings, plan, text)) as handoffs:
         for name, nodes in widths.items():
@@ -149,6 +150,8 @@ def _benches(
                 yield name, partial(_one, handoffs.no_ops, nodes)
         if wanted("context_fan_out"):
             yield "context_fan_out", handoffs.over_context
+        if wanted("fairness"):
+            yield "fairness", lambda: [handoffs.behind_many()]
 
 
 def _one(measure: Callable[[int], Row], nodes: int) -> list[Row]:

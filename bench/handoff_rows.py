@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _AGENT: Final = "bench"
 _WAIT_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.01
+_FAIR_SECONDS: Final = 2.0
 
 
 class _Took(NamedTuple):
@@ -92,6 +93,21 @@ class HandoffRows:
             figures={"joined_seconds": joined, "callback_seconds": called},
         )
 
+    def behind_many(self) -> Row:
+        """One node of another handoff, submitted while thousands of a first one wait their turn."""
+        many = self._plan.waiting_nodes
+        took = interleave(
+            {"ours": lambda _: self._single_behind(many), "alone": lambda _: self._single()},
+            self._plan.rounds,
+        )
+        return Row(
+            key="fairness",
+            what=f"a handoff of one node, submitted behind one of {many:,}",
+            ours=Side(name="submit to end", took=took["ours"]),
+            other=Side(name="the same on idle workers", took=took["alone"]),
+            limit=self._plan.target(_FAIR_SECONDS),
+        )
+
     def over_context(self) -> list[Row]:
         """Nodes that each look at one large context, which their process loads once."""
         nodes, few = self._plan.nodes, self._plan.by_value_nodes
@@ -123,6 +139,21 @@ class HandoffRows:
                 target=self._plan.target(1 / 30),
             ),
         ]
+
+    def _single(self) -> float:
+        took, _ = self._hand_off(self._session_id, "noop", 1)
+        return took.end
+
+    def _single_behind(self, many: int) -> float:
+        crowd = self._handoffs.submit(
+            self._session_id, [ChildTask("measure", "noop")] * many, agent_id=_AGENT, merge="none"
+        )
+        _poll(lambda: crowd.outcome().census["ok"] > 0, "the crowd's start")
+        took = self._single()
+        expect("crowd", "running", crowd.outcome().state)
+        crowd.cancel()
+        _poll(lambda: crowd.outcome().ended, "the crowd's end")
+        return took
 
     def _noop_nodes(self, nodes: int) -> _Took:
         took, _ = self._hand_off(self._session_id, "noop", nodes)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from isal import igzip
 
-from baton.ids import new_session_id
+from baton.handoff.package import make_request
+from baton.handoff.tree import HandoffTree
+from baton.ids import new_handoff_id, new_session_id
 from baton.store.contexts import ContextStore
 from bench.corpus import fresh_text, pieces
 from bench.measure import expect
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 _VERSION_BYTES: Final = 1_000_000
 _SESSION_BYTES: Final = 100_000
+_NODE_LIMIT_BYTES: Final = 1_500
+_INSTRUCTION: Final = (
+    "Look through part {number} of the shared context for what is not handled: errors, limits, "
+    "open questions. List each with its place, in one line."
+)
 _CHANGED: Final = _VERSION_BYTES // 100
 _VERSIONS_LIMIT_BYTES: Final = 30_000_000
 _SESSIONS_LIMIT_BYTES: Final = 40_000_000
@@ -87,6 +94,35 @@ def sessions(client: redis.Redis, plan: Plan, text: str) -> Row:
         limit=plan.target(_SESSIONS_LIMIT_BYTES),
         facts=[_shares(kinds)],
         figures=kinds,
+    )
+
+
+def waiting_nodes(client: redis.Redis, plan: Plan) -> Row:
+    """The tree of one handoff whose nodes all wait, the broker's messages aside."""
+    tree, handoff_id = HandoffTree(client), new_handoff_id()
+    request = make_request(
+        session_id="session",
+        context_version="1.0.0",
+        agent_id=AGENT,
+        tasks=[{"instruction": _INSTRUCTION.format(number=n)} for n in range(plan.waiting_nodes)],
+    )
+    floor = float(sum(len(task.instruction) for task in request.tasks))
+    before = _used_bytes(client)
+    tree.open(handoff_id, request, "offline")
+    tree.start(handoff_id)
+    used = _used_bytes(client) - before
+    tree.cancel(handoff_id)
+    for key in client.scan_iter(match=f"handoff:{{{handoff_id}}}*", count=1_000):
+        client.delete(key)
+    tree.close(handoff_id)
+    nodes = plan.waiting_nodes
+    return Row(
+        key="node_memory",
+        what=f"Redis memory of the tree per waiting node, of {nodes:,}",
+        ours=Side(name="tree", took=[used / nodes]),
+        other=Side(name="floor: its instruction, as bytes", took=[floor / nodes]),
+        unit="bytes",
+        limit=plan.target(_NODE_LIMIT_BYTES),
     )
 
 

@@ -11,8 +11,8 @@ class Plan:
 
     `calls` are repeated within a round where one takes microseconds, `noted_calls` where seconds
     have to pass, since notes of reads are sent once in each. `by_value_nodes` are fewer than
-    `nodes`: each message carries the whole text. `wide_nodes` 0: no such row. `client_stores` and
-    `client_reads` are those of all client processes in one round.
+    `nodes`: each message carries the whole text. Of `wide_nodes`, each is a row of its own.
+    `client_stores` and `client_reads` are those of all client processes in one round.
     """
 
     rounds: int
@@ -24,7 +24,8 @@ class Plan:
     client_stores: int = 800
     client_reads: int = 8_000
     nodes: int = 100
-    wide_nodes: int = 1_000
+    wide_nodes: tuple[int, ...] = (1_000, 5_000)
+    waiting_nodes: int = 10_000
     by_value_nodes: int = 10
 
     full: bool = True
@@ -56,7 +57,8 @@ def quick(rounds: int) -> Plan:
         client_stores=40,
         client_reads=400,
         nodes=20,
-        wide_nodes=0,
+        wide_nodes=(),
+        waiting_nodes=500,
         by_value_nodes=3,
         full=False,
     )

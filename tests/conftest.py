@@ -30,6 +30,7 @@ SESSION_PATTERNS = (
     "pools:*",
     "sweep:*",
     "models:*",
+    "locks:*",
 )
 
 

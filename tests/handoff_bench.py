@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from baton.agents.catalog import RunnerCatalog
 from baton.agents.function import FunctionRunner
-from baton.agents.runner import RunnerResult
+from baton.agents.runner import ChildTask, RunnerResult
+from baton.handoff.accounts import Accounts
+from baton.handoff.checks import PackageChecks
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.keys import OPEN, HandoffKeys
 from baton.handoff.leases import LeaseKeeper
-from baton.handoff.outcome import NODE_STATES
+from baton.handoff.outcome import NODE_STATES, TERMINAL_NODE_STATES
 from baton.handoff.package import Limits
+from baton.handoff.packages import HandoffPackages
+from baton.handoff.receiving import PackageReceiver
 from baton.handoff.submission import Handoffs
 from baton.handoff.tree import Claim, HandoffTree
 from baton.handoff.view import HandoffView
@@ -29,6 +33,7 @@ SESSION = "session_1"
 AGENT = "sonnet_1"
 CONTEXT = "The shared context.\n"
 LIMITS = Limits(lease_seconds=30, node_timeout_seconds=60)
+WIDE = LIMITS.model_copy(update={"window": 10_000})
 
 
 class Killed(BaseException):
@@ -55,6 +60,7 @@ class Message:
     handoff_id: str
     node_id: str = ""
     chord: Chord | None = None
+    chain: tuple[str, ...] = ()
 
 
 @dataclass
@@ -129,6 +135,7 @@ class Bench:
         self.queue = queue or Queue()
         self.store = ContextStore(client)
         self.tree = HandoffTree(client)
+        self.accounts = Accounts(client)
         self.view = HandoffView(client)
         self.stuck = threading.Event()
         self.keeper = LeaseKeeper(
@@ -138,7 +145,9 @@ class Bench:
         self.engine = HandoffEngine(
             store=self.store,
             tree=self.tree,
+            accounts=self.accounts,
             view=self.view,
+            receiver=PackageReceiver(HandoffPackages(client), PackageChecks(client, self.store)),
             runners=RunnerCatalog(
                 {name: partial(_runner, name, function) for name, function in functions.items()}
             ),
@@ -218,23 +227,43 @@ class Bench:
 
     def _start(self, message):
         nodes = self.engine.launch(message.handoff_id)
-        self._chord(message.handoff_id, nodes, Message("join", message.handoff_id))
+        if nodes:
+            chains = [(node,) for node in nodes]
+            self._chord(message.handoff_id, chains, Message("join", message.handoff_id))
 
     def _run(self, message):
-        outcome = self.engine.run_node(message.handoff_id, message.node_id)
+        outcome = self.engine.run_node(
+            message.handoff_id, message.node_id, chained=bool(message.chain)
+        )
         if outcome.children:
-            callback = Message("run", message.handoff_id, message.node_id, message.chord)
+            callback = Message(
+                "run", message.handoff_id, message.node_id, message.chord, message.chain
+            )
             self._chord(message.handoff_id, outcome.children, callback)
+        elif message.chain:
+            first, *rest = message.chain
+            self.queue.put(Message("run", message.handoff_id, first, message.chord, tuple(rest)))
         elif message.chord is not None and message.chord.count():
             self.queue.put(message.chord.callback)
 
     def _join(self, message):
         self.engine.join(message.handoff_id)
 
-    def _chord(self, handoff_id, nodes, callback):
-        chord = Chord(len(nodes), callback)
-        for node_id in nodes:
-            self.queue.put(Message("run", handoff_id, node_id, chord))
+    def _chord(self, handoff_id, chains, callback):
+        chord = Chord(len(chains), callback)
+        for first, *rest in chains:
+            self.queue.put(Message("run", handoff_id, first, chord, tuple(rest)))
+
+
+def each_alone(tasks):
+    """Children as the tree takes them: none in a chain with another."""
+    return [(ChildTask(task) if isinstance(task, str) else task,) for task in tasks]
+
+
+def published(suspension):
+    """The nodes that are to be published."""
+    assert suspension.state == "suspended"
+    return [move.node_id for move in suspension.moves]
 
 
 def echo(assignment):
@@ -251,7 +280,7 @@ def node_of(handoff, node_id="0"):
 
 def endings(handoff, limit=100_000):
     """How often each node was seen to end."""
-    final = {"ok", "failed", "cancelled", "lost"}
+    final = set(TERMINAL_NODE_STATES)
     return Counter(
         event.node_id
         for event in list(handoff.events())[:limit]

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, signals
 from pydantic import SecretStr
 
+from baton import failpoints
 from baton.broker_url import choose_broker_url
 from baton.embedded import running_url, server_folder
 from baton.errors import SettingsError
@@ -98,6 +99,12 @@ app.steps["consumer"].add(PoolReport)
 
 @signals.worker_init.connect(weak=False)
 def _prepare_worker(**_: Any) -> None:
+    prepare()
+
+
+def prepare() -> None:
+    """What a process needs that runs nodes: its parent's lifeline, and where runners are found."""
+    failpoints.arm(app.settings.failpoints)
     _hold_lifeline()
     if app.settings.runner_path is not None:
         # Last: a user's module must not stand in for an installed one of its name.

@@ -215,6 +215,8 @@ class Launcher:
         _say(f"Redis: {kind}{redact_url(self._server.url)}")
         _say(f"Pools: {', '.join(sizes)}; beat")
         _say(f"Logs: {_log_folder(self._settings)}")
+        if self._settings.failpoints:
+            _say("WARNING: BATON_FAILPOINTS is set: workers fail on purpose. Not for production.")
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stops += 1

@@ -8,15 +8,25 @@ import signal
 import socket
 import threading
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
+from baton.agents.anthropic.loading import open_runner
+from baton.agents.anthropic.options import AnthropicOptions
+from baton.agents.breakers import HandoffBreakers, ModelBreakers
 from baton.agents.catalog import load_runners
+from baton.agents.prices import PriceTable
+from baton.agents.rate_limits import RateLimit, RateLimits
+from baton.agents.warming import Warming
 from baton.dispatch import CeleryDispatcher
 from baton.errors import SettingsError
+from baton.handoff.accounts import Accounts
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.leases import LeaseKeeper
+from baton.handoff.packages import HandoffPackages
+from baton.handoff.receiving import PackageReceiver
 from baton.handoff.tree import HandoffTree
+from baton.handoff.validation import configured_validator
 from baton.handoff.view import HandoffView
 from baton.lifecycle.sweeps import Periods, Sweeps
 from baton.redis_client import connect
@@ -24,10 +34,12 @@ from baton.store.cache import ContextCache
 from baton.store.configured import open_context_store
 from baton.store.drain import AccessDrain
 from baton.swarm.registry import AgentRegistry
+from workers.apart import run_apart
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from baton.agents.runner import Runner
     from baton.store.contexts import ContextStore
     from config.settings import AppSettings
 
@@ -42,13 +54,15 @@ class Runtime:
     Args:
         settings: with the Redis URL resolved.
         app: the running Celery app, whose broker connections are shared.
+        apart: whether nodes that may kill their process are given one of their own.
     """
 
-    def __init__(self, settings: AppSettings, app: Celery) -> None:
+    def __init__(self, settings: AppSettings, app: Celery, *, apart: bool = True) -> None:
         if settings.redis_url is None:
             raise SettingsError("BATON_REDIS_URL", "a URL", "<unset>")
         self._settings = settings
         self._app = app
+        self._apart = apart
         self._redis = connect(settings.redis_url.get_secret_value(), settings)
         self._tree = HandoffTree(self._redis)
 
@@ -75,12 +89,20 @@ class Runtime:
         return HandoffEngine(
             store=self.store,
             tree=self._tree,
+            accounts=Accounts(self._redis),
             view=HandoffView(self._redis),
-            runners=load_runners(self._settings.runner_functions),
+            receiver=PackageReceiver(
+                HandoffPackages(self._redis),
+                configured_validator(self._redis, self.store, self._settings).checks,
+            ),
+            runners=load_runners(
+                self._settings.runner_functions, built_in={"anthropic": self._open_anthropic}
+            ),
             dispatcher=CeleryDispatcher(self._app),
             keeper=self._keeper,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             max_result_bytes=self._settings.max_result_bytes,
+            run_apart=partial(run_apart, self._settings) if self._apart else None,
         )
 
     @cached_property
@@ -101,6 +123,29 @@ class Runtime:
             ),
         )
 
+    def _open_anthropic(self) -> Runner:
+        settings = self._settings
+        if settings.anthropic_api_key is None:
+            raise SettingsError("BATON_ANTHROPIC_API_KEY", "a key of the API", "<unset>")
+        prices = PriceTable.load(settings.price_file)
+        limit = RateLimit(
+            settings.anthropic_requests_per_minute, settings.anthropic_tokens_per_minute
+        )
+        return open_runner(
+            AnthropicOptions(
+                api_key=settings.anthropic_api_key,
+                base_url=settings.anthropic_base_url,
+                model=settings.anthropic_model,
+                max_output_tokens=settings.anthropic_max_output_tokens,
+                timeout_seconds=settings.anthropic_timeout_seconds,
+            ),
+            prices=prices,
+            rate_limits=RateLimits(self._redis, {settings.anthropic_model: limit}),
+            model_breakers=ModelBreakers(self._redis),
+            handoff_breakers=HandoffBreakers(self._redis),
+            warming=Warming(self._redis, prices=prices),
+        )
+
     def close(self) -> None:
         """Send waiting notes of reads, stop the threads, close the connections."""
         self._keeper.close()
@@ -112,7 +157,7 @@ class Runtime:
     def _keeper(self) -> LeaseKeeper:
         return LeaseKeeper(
             self._tree,
-            max_stuck=max(1, self._settings.agents_threads // 2),
+            max_stuck=max(1, self._settings.agents_threads // 2) if self._apart else 1,
             on_stuck=self._recycle,
         )
 

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from baton.agents.function import FunctionRunner
+    from baton.agents.handoff_package import HandoffPackage, make_package, read_package
+    from baton.agents.preconditions import (
+        BudgetLeft,
+        CheckpointExists,
+        ContextAtVersion,
+        LockHeld,
+        NotAfter,
+    )
     from baton.agents.runner import (
         Assignment,
         ChildResult,
@@ -27,7 +35,9 @@ if TYPE_CHECKING:
     from baton.errors import BatonError, PermanentError, TransientError
     from baton.handoff.outcome import Census, NodeRecord, Outcome
     from baton.handoff.package import Limits, TaskSpec
+    from baton.handoff.packages import Acknowledgement
     from baton.handoff.submission import Handoff, Handoffs
+    from baton.handoff.validation import HandoffReport
     from baton.handoff.view import Event
     from baton.key_providers.environment import EnvKeyProvider
     from baton.key_providers.file import FileKeyProvider
@@ -50,6 +60,8 @@ if TYPE_CHECKING:
         SessionInfo,
         VersionRecord,
     )
+    from baton.swarm.cooperation import CooperationTable, can_agents_cooperate
+    from baton.swarm.locks import Lock, Locks
     from baton.swarm.registry import Agent, AgentRegistry
     from baton.versions import resolve_version_conflict
 
@@ -86,6 +98,10 @@ _MODULE_OF: Final = {
     # agents
     "Agent": "swarm.registry",
     "AgentRegistry": "swarm.registry",
+    "CooperationTable": "swarm.cooperation",
+    "can_agents_cooperate": "swarm.cooperation",
+    "Lock": "swarm.locks",
+    "Locks": "swarm.locks",
     # handoffs
     "Handoff": "handoff.submission",
     "Handoffs": "handoff.submission",
@@ -95,6 +111,17 @@ _MODULE_OF: Final = {
     "Census": "handoff.outcome",
     "NodeRecord": "handoff.outcome",
     "Event": "handoff.view",
+    # handoff packages
+    "HandoffPackage": "agents.handoff_package",
+    "make_package": "agents.handoff_package",
+    "read_package": "agents.handoff_package",
+    "ContextAtVersion": "agents.preconditions",
+    "CheckpointExists": "agents.preconditions",
+    "LockHeld": "agents.preconditions",
+    "BudgetLeft": "agents.preconditions",
+    "NotAfter": "agents.preconditions",
+    "HandoffReport": "handoff.validation",
+    "Acknowledgement": "handoff.packages",
     # runners
     "Runner": "agents.runner",
     "RunnerResult": "agents.runner",
@@ -115,32 +142,43 @@ _MODULE_OF: Final = {
 }
 
 __all__ = [
+    "Acknowledgement",
     "Agent",
     "AgentRegistry",
     "Assignment",
     "BatonError",
+    "BudgetLeft",
     "Census",
     "Checkpoint",
+    "CheckpointExists",
     "ChildResult",
     "ChildTask",
     "ClientSettings",
     "Collection",
     "Commit",
     "Context",
+    "ContextAtVersion",
     "ContextCache",
     "ContextStore",
+    "CooperationTable",
     "EnvKeyProvider",
     "Event",
     "Extract",
     "FileKeyProvider",
     "FunctionRunner",
     "Handoff",
+    "HandoffPackage",
+    "HandoffReport",
     "Handoffs",
     "JsonConflict",
     "JsonMerge",
     "KeyProvider",
     "Limits",
+    "Lock",
+    "LockHeld",
+    "Locks",
     "NodeRecord",
+    "NotAfter",
     "Outcome",
     "PendingConflict",
     "PermanentError",
@@ -158,11 +196,14 @@ __all__ = [
     "VersionRecord",
     "WrappedKey",
     "assemble_context",
+    "can_agents_cooperate",
     "chunk_context",
     "compute_version_hash",
     "load_settings",
+    "make_package",
     "merge_json",
     "merge_text",
+    "read_package",
     "resolve_version_conflict",
 ]
 

@@ -11,6 +11,7 @@ from kombu.exceptions import ChannelError, OperationalError
 from baton import routes
 from baton.broker_url import choose_broker_url
 from baton.errors import BrokerUnavailableError
+from baton.failpoints import reach
 from baton.redis_client import redact_url
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class CeleryDispatcher:
     def _send(self, task: str, argument_lists: Sequence[tuple[str, ...]]) -> None:
         with self._broker_errors(), self._app.producer_or_acquire() as producer:
             for arguments in argument_lists:
+                reach("dispatch.publishing")
                 self._app.send_task(
                     task,
                     args=arguments,
@@ -71,6 +73,7 @@ class CeleryDispatcher:
                     retry=True,
                     retry_policy=PUBLISH_RETRY,
                 )
+                reach("dispatch.published")
 
     @property
     def _unavailable(self) -> tuple[type[BaseException], ...]:

@@ -8,7 +8,9 @@ BatonError
 │   ├── BrokerUnavailableError     the message could not be published
 │   ├── SessionBusyError           the session is being deleted or keeps moving
 │   ├── PoolsUnavailableError      no worker pools run, and none could be started
+│   ├── ModelUnavailableError      the model gave no answer, or may not be asked now
 │   ├── KeyUnavailableError        whoever holds the master keys did not answer
+│   ├── LockHeldError              somebody else has the lock
 │   ├── AnchorUnavailableError     the heads of audit chains could not be kept, or read back
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
@@ -44,6 +46,9 @@ BatonError
     ├── ContextArchivedError
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
     ├── ModelRetiredError          the model is gone by its date in the price table
+    ├── LockLostError              the lock's lease ended before it was renewed
+    ├── AgentCompatibilityError    a role may not hand work to that one
+    ├── StaleHandoffError          what a handoff package demands does not hold any more
     ├── FencedError                a late worker; its claim has passed to another
     ├── SpawnLimitError            too deep, too wide or too many children
     ├── TokenBudgetExceededError   an allocation of the window has fewer tokens left
@@ -91,12 +96,20 @@ class PoolsUnavailableError(TransientError):
     """The worker pools did not start (<reason>); see <log>."""
 
 
+class ModelUnavailableError(TransientError):
+    """Model <model> gave no answer (<reason>); the node is tried again, within its attempts."""
+
+
 class KeyUnavailableError(TransientError):
     """<provider>: <reason>; the master key may be there, but could not be used."""
 
 
 class AnchorUnavailableError(TransientError):
     """The audit's anchor (<reason>); entries stay in Redis, the next sealing keeps their head."""
+
+
+class LockHeldError(TransientError):
+    """Session <id>: lock <name> is held by <agent>, for at most <n> s more."""
 
 
 class PermitExpiredError(TransientError):
@@ -243,6 +256,27 @@ class UnsupportedFormatError(PermanentError):
 
 class ModelRetiredError(PermanentError):
     """Model <model> retired on <day> by price table <name>; choose another, or correct it."""
+
+
+class LockLostError(PermanentError):
+    """Session <id>: lock <name> is no longer held by <agent> under <fence>; stop."""
+
+
+class AgentCompatibilityError(PermanentError):
+    """<agent or role> may not hand over to <agent or role>: <the rule>."""
+
+
+class StaleHandoffError(PermanentError):
+    """Handoff <id> was stopped: <check>: <reason>; … `failed` has each as (check, reason)."""
+
+    def __init__(self, handoff_id: str, failed: tuple[tuple[str, str], ...]) -> None:
+        self.handoff_id = handoff_id
+        self.failed = failed
+        reasons = "; ".join(f"{check}: {reason}" for check, reason in failed)
+        super().__init__(f"Handoff {handoff_id} was stopped: {reasons}")
+
+    def __reduce__(self) -> tuple[type[StaleHandoffError], tuple[str, tuple[tuple[str, str], ...]]]:
+        return type(self), (self.handoff_id, self.failed)
 
 
 class FencedError(PermanentError):

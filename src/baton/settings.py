@@ -14,6 +14,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from baton import failpoints
 from baton.errors import SettingsError
 
 KIB = 1024
@@ -127,11 +128,31 @@ class ClientSettings(BaseSettings):
     handoff_max_nodes: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Nodes of one handoff, children included."
     )
+    handoff_window: int = Field(
+        default=128,
+        ge=1,
+        le=10_000,
+        description="Nodes of one handoff that are with the broker and the workers at once: the "
+        "others' nodes wait behind no more. No fewer than the threads of all agents processes.",
+    )
     handoff_retention_seconds: int = Field(
         default=7 * DAY_SECONDS,
         ge=60,
         le=365 * DAY_SECONDS,
         description="How long a handoff's tree and results stay after its last change.",
+    )
+    handoff_buffer_tokens: int = Field(
+        default=30_000,
+        ge=0,
+        le=100_000_000,
+        description="A sender of a handoff package who has fewer tokens left has its context "
+        "condensed first.",
+    )
+    role_rules: dict[str, str] = Field(
+        default_factory=dict,
+        description="Who may hand packages to whom, beside the built-in rules, as JSON: "
+        '`{"frontend monitor": "anyone"}`. From role, to role (`*`: any), and `anyone`, '
+        "`own_session`, `own_tree`, `ancestor` or `nobody`. The same for clients and workers.",
     )
     max_result_bytes: int = Field(
         default=16 * MIB, ge=1, le=256 * MIB, description="Largest result of one node."
@@ -139,6 +160,18 @@ class ClientSettings(BaseSettings):
     agent_dead_after_seconds: float = Field(
         default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
     )
+
+    failpoints: str = Field(
+        default="",
+        description="For tests only: where a process is to fail on purpose, e.g. "
+        "`node.committed=kill@3,dispatch.published=raise`. docs/operations.md lists the places.",
+    )
+
+    @field_validator("failpoints")
+    @classmethod
+    def _check_failpoints(cls, setting: str) -> str:
+        failpoints.parse(setting)
+        return setting
 
     @field_validator("state_dir", "key_file")
     @classmethod
@@ -161,7 +194,10 @@ def load_settings(kind: type[_Settings], **overrides: object) -> _Settings:
     try:
         return kind(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False)[0]
+        refusal = first.get("ctx", {}).get("error")
+        if isinstance(refusal, SettingsError):
+            raise refusal from None
         field = str(first["loc"][0]) if first["loc"] else "settings"
         model_field = kind.model_fields.get(field)
         secret = model_field is not None and "Secret" in str(model_field.annotation)

@@ -20,7 +20,18 @@ import redis
 from baton.embedded import EmbeddedRedis, running_url, server_folder
 from waiting import until
 
-KEYS = {"handoff", "status", "census", "session", "version", "result", "nodes"}
+KEYS = {
+    "handoff",
+    "status",
+    "census",
+    "session",
+    "version",
+    "result",
+    "usage",
+    "cost_usd",
+    "cache",
+    "nodes",
+}
 FUNCTIONS = """
 import pathlib, time
 

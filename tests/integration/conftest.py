@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from anthropic_bench import KEY, PRICES, AnthropicBench
+from baton.testing.fake_anthropic import FakeAnthropic
 from baton_command import BatonCommand
 from handoff_bench import Bench, check_expiries
 from redis_cluster import Cluster
@@ -31,6 +33,15 @@ def make_bench(redis_client):
 def bench(make_bench):
     """A bench with the `work` runner, which echoes its instruction."""
     return make_bench()
+
+
+@pytest.fixture
+def anthropic_bench(redis_client):
+    """The fake endpoint, and runners over it and the test's Redis."""
+    fake = FakeAnthropic(prices=PRICES, workspaces={KEY: "ours"}).start()
+    made = AnthropicBench(redis_client, fake)
+    yield made
+    made.close()
 
 
 @pytest.fixture

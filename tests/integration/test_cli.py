@@ -226,7 +226,20 @@ def test_a_handoff_can_be_submitted_seen_and_cancelled_without_workers(baton):
     """Submit records it and warns; show and list tell where it stands; cancel ends it."""
     handoff = submitted(baton, "one", "two")
     shown = baton.json("handoff", "show", handoff)
-    assert set(shown) == {"handoff", "status", "census", "session", "version", "result", "nodes"}
+    assert set(shown) == {
+        "handoff",
+        "status",
+        "census",
+        "session",
+        "version",
+        "result",
+        "usage",
+        "cost_usd",
+        "cache",
+        "nodes",
+        "package",
+        "acknowledgement",
+    }
     assert [node["instruction"] for node in shown["nodes"]] == ["one", "two"]
     assert baton.json("handoff", "list")["handoffs"][0]["handoff_id"] == handoff
     assert baton.json("handoff", "cancel", handoff)["status"] == "cancelled"

@@ -11,7 +11,17 @@ from baton.errors import FencedError, InvalidIdError, SpawnLimitError
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.package import Limits, TaskSpec
 from baton.handoff.tree import Ending
-from handoff_bench import Killed, Queue, check_census, check_expiries, endings, node_of, states
+from handoff_bench import (
+    Killed,
+    Queue,
+    check_census,
+    check_expiries,
+    each_alone,
+    endings,
+    node_of,
+    published,
+    states,
+)
 
 
 def by(runner, text="it"):
@@ -153,9 +163,9 @@ def test_spawn_races_for_the_last_nodes_are_decided_by_the_tree(bench):
     """Two claims saw room for two each; the second to suspend is refused, whole."""
     handoff = bench.submit("a", "b", limits=Limits(max_nodes=5))
     first, second = bench.claim(handoff, "0"), bench.claim(handoff, "1")
-    two = [ChildTask("x"), ChildTask("y")]
+    two = each_alone("xy")
     assert first.nodes_left == second.nodes_left == 3
-    assert bench.tree.suspend(first, two, "", "") == ["0.0", "0.1"]
+    assert published(bench.tree.suspend(first, two, "", "")) == ["0.0", "0.1"]
     with pytest.raises(SpawnLimitError, match="handoff_max_nodes is 5"):
         bench.tree.suspend(second, two, "", "")
     assert states(handoff) == {
@@ -169,8 +179,8 @@ def test_refused_spawn_leaves_nothing_to_a_smaller_one(bench):
     handoff = bench.submit("a", limits=Limits(max_nodes=3))
     claim = bench.claim(handoff)
     with pytest.raises(SpawnLimitError):
-        bench.tree.suspend(claim, [ChildTask(text) for text in "uvwx"], "", "")
-    assert bench.tree.suspend(claim, [ChildTask("y"), ChildTask("z")], "", "") == ["0.0", "0.1"]
+        bench.tree.suspend(claim, each_alone("uvwx"), "", "")
+    assert published(bench.tree.suspend(claim, each_alone("yz"), "", "")) == ["0.0", "0.1"]
     assert [node.instruction for node in handoff.nodes()] == ["a", "y", "z"]
     check_census(bench.client, handoff.handoff_id)
 
@@ -245,7 +255,7 @@ def test_worker_that_dies_before_it_publishes_the_children_loses_none(make_bench
     """Suspension and plan are one script; what was not published is found by the sweep."""
     bench = make_bench({"lead": spawning(ChildTask("a", "work"), ChildTask("b", "work"))})
     handoff = bench.submit(by("lead"))
-    assert bench.engine.run_node(handoff.handoff_id, "0").children == ("0.0", "0.1")
+    assert bench.engine.run_node(handoff.handoff_id, "0").children == (("0.0",), ("0.1",))
     bench.queue.messages.clear()
     assert states(handoff) == {"0": "suspended", "0.0": "waiting", "0.1": "waiting"}
     assert bench.engine.run_node(handoff.handoff_id, "0").state == "suspended"
@@ -259,7 +269,7 @@ def test_suspended_node_is_not_swept(bench):
     handoff = bench.submit("a")
     bench.queue.messages.clear()
     claim = bench.claim(handoff)
-    bench.tree.suspend(claim, [ChildTask("child")], "", "")
+    bench.tree.suspend(claim, each_alone(["child"]), "", "")
     child = bench.claim(handoff, "0.0")
     due = bench.client.zrange(HandoffKeys.of(handoff.handoff_id).due, 0, -1)
     assert set(due) == {b"0.0", b"start"}
@@ -275,11 +285,11 @@ def test_suspend_asked_twice_is_once(bench):
     """A lost answer: the same children, not twice as many; also after they have started."""
     handoff = bench.submit("a")
     claim = bench.claim(handoff)
-    children = [ChildTask("x"), ChildTask("y")]
-    assert bench.tree.suspend(claim, children, "on", "draft") == ["0.0", "0.1"]
-    assert bench.tree.suspend(claim, children, "on", "draft") == ["0.0", "0.1"]
+    children = each_alone("xy")
+    assert published(bench.tree.suspend(claim, children, "on", "draft")) == ["0.0", "0.1"]
+    assert published(bench.tree.suspend(claim, children, "on", "draft")) == ["0.0", "0.1"]
     bench.tree.finish(bench.claim(handoff, "0.0"), "ok", Ending(), "x")
-    assert bench.tree.suspend(claim, children, "on", "draft") == ["0.0", "0.1"]
+    assert published(bench.tree.suspend(claim, children, "on", "draft")) == ["0.1"]
     assert handoff.outcome().census.as_dict()["total"] == 3
     check_census(bench.client, handoff.handoff_id)
     with pytest.raises(FencedError):

@@ -122,6 +122,7 @@ def test_two_thousand_are_stopped_at_the_first_failure(bench):
 def test_worker_that_dies_right_after_the_failure_leaves_the_rest_to_the_sweep(bench):
     """The failure is committed, and nobody stops the others: the sweep does."""
     handoff = bench.submit(BAD, "b", "c", policy="fail_fast")
+    bench.tree.start(handoff.handoff_id)
     claim = bench.claim(handoff, "0")
     state, moves = bench.tree.finish(claim, "failed", Ending("ValueError", "no luck"))
     assert (state, [move.kind for move in moves]) == ("failed", ["cancel"])

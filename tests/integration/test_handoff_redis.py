@@ -13,7 +13,7 @@ from baton.handoff.keys import HandoffKeys
 from baton.handoff.leases import Lease, LeaseKeeper
 from baton.handoff.package import TaskSpec
 from baton.handoff.tree import Ending, HandoffTree
-from handoff_bench import Queue, check_expiries, node_of, states
+from handoff_bench import Queue, check_expiries, each_alone, node_of, states
 from waiting import until
 
 
@@ -49,7 +49,7 @@ def test_every_key_expires_at_every_step_though_nobody_goes_on(bench):
     steps = [
         lambda: bench.tree.start(handoff.handoff_id),
         lambda: (bench.pass_time(handoff), bench.engine.sweep()),
-        lambda: bench.tree.suspend(bench.claim(handoff, "0"), [ChildTask("x")], "", ""),
+        lambda: bench.tree.suspend(bench.claim(handoff, "0"), each_alone("x"), "", ""),
         lambda: bench.tree.finish(bench.claim(handoff, "0.0"), "ok", Ending(), "x"),
         lambda: bench.tree.finish(bench.claim(handoff, "0"), "retry", Ending()),
         lambda: bench.tree.finish(bench.claim(handoff, "0"), "ok", Ending(), "x"),
@@ -71,7 +71,7 @@ def test_first_sweep_of_unclaimed_nodes_leaves_expiries(bench):
     bench.pass_time(handoff)
     bench.engine.sweep()
     check_expiries(bench.client)
-    bench.tree._cancel_waiting(HandoffKeys.of(handoff.handoff_id))
+    bench.tree._cancel_waiting(HandoffKeys.of(handoff.handoff_id), "")
     check_expiries(bench.client)
 
 
@@ -97,7 +97,7 @@ def test_redis_out_of_reach_is_one_typed_error(tmp_path):
 
 def test_commit_waits_out_an_outage(make_bench, monkeypatch):
     """Finished work is recorded when Redis is back; it is not done again."""
-    monkeypatch.setattr("baton.handoff.engine.COMMIT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("baton.handoff.outages.PAUSE_SECONDS", 0.01)
     runs = []
 
     def lead(assignment):

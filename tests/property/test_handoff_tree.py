@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from baton.handoff.view import HandoffView
 from baton.ids import new_handoff_id
 from handoff_bench import check_census, check_expiries
 
-LIMITS = Limits(max_attempts=3, max_depth=4, max_children=4, max_nodes=12)
+LIMITS = Limits(max_attempts=3, max_depth=4, max_children=6, max_nodes=14, window=3)
 PLACES = st.integers(0, 30)
 
 
@@ -46,6 +47,7 @@ class TreeMachine(RuleBasedStateMachine):
         self.joins_before = 0
         self.round = 0
         self.results = {}
+        self.chains = []
         tasks = [{"instruction": f"task {slot}"} for slot in range(width)]
         request = make_request(
             session_id="s", context_version="1.0.0", agent_id="a", tasks=tasks, limits=LIMITS,
@@ -67,9 +69,12 @@ class TreeMachine(RuleBasedStateMachine):
             return multiple()
         assert node.state == "waiting"
         assert self.state == "running"
+        before = {second: first for first, second in self.chains}
+        assert claim.after == before.get(node.node_id, "")
+        assert not claim.after or self.node(claim.after).state == "ok"
         return claim
 
-    @rule(claim=claims, verdict=st.sampled_from(["ok", "ok", "failed", "retry"]))
+    @rule(claim=claims, verdict=st.sampled_from(["ok", "ok", "failed", "over_budget", "retry"]))
     def finish(self, claim, verdict):
         """An end, twice; whose claim has passed on is refused, and changes nothing."""
         content = f"{claim.node_id} by {claim.fence}" if verdict == "ok" else None
@@ -79,24 +84,43 @@ class TreeMachine(RuleBasedStateMachine):
         except FencedError:
             assert self.snapshot(claim.node_id) == before
             return
-        assert self.tree.finish(claim, verdict, Ending(), content) == first
+        again, moves = self.tree.finish(claim, verdict, Ending(), content)
+        assert again == first[0]
+        assert set(moves) <= set(first[1])  # who was let in by it, the sweep looks after
         if first[0] == "ok":
             self.results[claim.node_id] = f"{claim.node_id} by {claim.fence}"
 
-    @rule(claim=claims, count=st.integers(1, 4))
-    def suspend(self, claim, count):
-        """A spawn, twice; beyond the limit nothing is written."""
-        children = [ChildTask(f"child {slot}") for slot in range(count)]
+    @rule(claim=claims, lengths=st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    def suspend(self, claim, lengths):
+        """A spawn of chains, twice; beyond the limit nothing is written."""
+        count = sum(lengths)
+        chains = [[ChildTask(f"child {step}") for step in range(length)] for length in lengths]
         total = self.census.total
         try:
-            ids = self.tree.suspend(claim, children, "then", "draft")
+            suspension = self.tree.suspend(claim, chains, "then", "draft")
         except SpawnLimitError:
             assert self.census.total == total > LIMITS.max_nodes - count
+            return
         except FencedError:
             assert self.census.total == total
-        else:
-            assert self.tree.suspend(claim, children, "then", "draft") == ids
-            assert self.census.total <= LIMITS.max_nodes
+            return
+        if suspension.state == "cancelled":
+            assert self.census.total == total
+            assert self.node(claim.node_id).state == "cancelled"
+            return
+        assert self.tree.suspend(claim, chains, "then", "draft").state == "suspended"
+        assert self.census.total <= LIMITS.max_nodes
+        if self.census.total == total:
+            return  # asked again, whatever for: what it asked for first stands
+        assert self.census.total == total + count
+        self.chains += self.chained(claim.node_id, claim.child_count, lengths)
+
+    def chained(self, parent_id, slot, lengths):
+        """Pairs of nodes of which the second follows the first."""
+        for length in lengths:
+            ids = [f"{parent_id}.{each}" for each in range(slot, slot + length)]
+            yield from pairwise(ids)
+            slot += length
 
     @rule(claim=claims)
     def renew(self, claim):
@@ -137,39 +161,76 @@ class TreeMachine(RuleBasedStateMachine):
         """Rare enough for others to have their turn."""
         if chance == 0:
             before = self.state
-            after = self.tree.cancel(self.handoff_id)
+            after, _ = self.tree.cancel(self.handoff_id)
             ends = {"cancelled", "failed", "running"}
             assert after in (ends if before == "running" else {before})
             assert after != "running" or not self.census["waiting"]
+
+    @rule(place=PLACES, chance=st.integers(0, 3))
+    def cancel_some(self, place, chance):
+        """A node and all below it: none of them waits then, and the others go on."""
+        if chance:
+            return
+        nodes = self.view.nodes(self.handoff_id)
+        root = nodes[place % len(nodes)].node_id
+        state, _ = self.tree.cancel(self.handoff_id, root)
+        after = {node.node_id: node.state for node in self.view.nodes(self.handoff_id)}
+        if state == "running":
+            below = [each for each in after if f"{each}.".startswith(f"{root}.")]
+            assert "waiting" not in {after[each] for each in below}
+            others = {node.node_id: node.state for node in nodes if node.node_id not in below}
+            behind = {second for _, second in self.chains}
+            assert all(
+                after[each] == was or each in behind or root.startswith(f"{each}.")
+                for each, was in others.items()
+            )
 
     @rule(place=PLACES, all_of_it=st.booleans())
     def retry(self, place, all_of_it):
         """All that is not ok, or some of it; nothing, where it has not ended or is all ok."""
         nodes = self.view.nodes(self.handoff_id)
         node = nodes[place % len(nodes)]
-        below = [n for n in nodes if f"{n.node_id}.".startswith(f"{node.node_id}.")]
-        wanted = nodes if all_of_it else below
+        chain = self.chain_from(node.node_id)
+        wanted = nodes if all_of_it else [n for n in nodes if self.is_below(n.node_id, chain)]
         before = self.state
         try:
-            waiting = self.tree.reopen(self.handoff_id, None if all_of_it else node.node_id)
+            self.tree.reopen(self.handoff_id, None if all_of_it else node.node_id)
         except InvalidInputError:
             ended = before in TERMINAL_HANDOFF_STATES
-            assert not ended or all(n.state == "ok" for n in wanted)
+            first = {second: first for first, second in self.chains}.get(node.node_id)
+            blocked = not all_of_it and first is not None and self.node(first).state != "ok"
+            assert not ended or blocked or all(n.state == "ok" for n in wanted)
             assert self.view.nodes(self.handoff_id) == nodes
             return
         assert before in TERMINAL_HANDOFF_STATES
         assert self.state == "running"
-        assert set(waiting) <= {n.node_id for n in wanted if n.state != "ok"}
-        assert {n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"} == set(
-            waiting
-        )
+        waiting = {n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"}
+        assert waiting <= {n.node_id for n in wanted if n.state != "ok"}
         self.round += 1
         self.joins_before = max([self.joins_before, *self.joins])
+
+    def chain_from(self, node_id):
+        after = dict(self.chains)
+        chain = [node_id]
+        while chain[-1] in after:
+            chain.append(after[chain[-1]])
+        return chain
+
+    def is_below(self, node_id, roots):
+        return any(f"{node_id}.".startswith(f"{root}.") for root in roots)
 
     @invariant()
     def counters_are_those_of_the_nodes(self):
         check_census(self.client, self.handoff_id)
         check_expiries(self.client)
+
+    @invariant()
+    def queued_are_those_that_wait_their_turn(self):
+        """What is queued, or behind another in a chain; and it all fits the counter."""
+        queued = int(self.client.hget(self.keys.base, "queued") or 0)
+        waiting = [n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"]
+        due = {member.decode() for member in self.client.zrange(self.keys.due, 0, -1)}
+        assert queued >= len([each for each in waiting if each not in due])
 
     @invariant()
     def nodes_end_once_and_keep_their_results(self):
@@ -202,7 +263,7 @@ class TreeMachine(RuleBasedStateMachine):
     def follow(self, move):
         if move.kind == "start":
             self.tree.start(self.handoff_id)
-        elif move.kind == "run":
+        elif move.kind in ("run", "next"):
             claim = self.tree.claim(self.handoff_id, move.node_id, "willing")
             if isinstance(claim, Claim) and self.ends_ok(claim):
                 self.results[claim.node_id] = "willing"

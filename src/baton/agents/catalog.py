@@ -58,7 +58,9 @@ class RunnerCatalog:
         return sorted(self._loaders)
 
 
-def load_runners(functions: Mapping[str, str]) -> RunnerCatalog:
+def load_runners(
+    functions: Mapping[str, str], *, built_in: Mapping[str, Callable[[], Runner]] | None = None
+) -> RunnerCatalog:
     """The built-in runners, those of `baton.runners` entry points, and those of a setting.
 
     Where names meet, the setting wins over an entry point, and that over a built-in.
@@ -66,11 +68,16 @@ def load_runners(functions: Mapping[str, str]) -> RunnerCatalog:
     Args:
         functions: the setting, name -> `module:function`. As with an entry point, the target is
             a function of one `Assignment`, a `Runner`, or a class that makes one.
+        built_in: loaders of runners that need services, beside the offline runner. One is called
+            when its runner is first asked for, and again as long as it raises.
 
     Raises:
         SettingsError: a name or a target of the setting is malformed.
     """
-    loaders: dict[str, Callable[[], Runner]] = {OfflineRunner.name: OfflineRunner}
+    loaders: dict[str, Callable[[], Runner]] = {
+        OfflineRunner.name: OfflineRunner,
+        **(built_in or {}),
+    }
     loaders.update(_installed())
     for name, target in functions.items():
         if not _NAME.fullmatch(name):

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+    from baton.agents.budget import Budget
+    from baton.agents.handoff_package import HandoffPackage
     from baton.agents.permits import Permit
 
 
@@ -29,10 +31,25 @@ class ChildResult:
 
 @dataclass(frozen=True, slots=True)
 class ChildTask:
-    """One child to spawn: an instruction, and the runner for it (None: the parent's)."""
+    """One child to spawn: an instruction, and the runner for it (None: the parent's).
+
+    `share` is what it and all below it may spend of the handoff's budget (no deadline); None: as
+    much as is left.
+    """
 
     instruction: str
     runner: str | None = None
+    share: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChain:
+    """Children to run one after the other, each with the result of the one before in `previous`.
+
+    Where one does not end ok, those behind it are skipped.
+    """
+
+    tasks: Sequence[str | ChildTask]
 
 
 class Assignment(Protocol):
@@ -68,6 +85,18 @@ class Assignment(Protocol):
 
         Raises:
             ContextCorruptError, NotFoundError, StoreUnavailableError: as `ContextStore.get`.
+        """
+
+    @property
+    def package(self) -> HandoffPackage | None:
+        """What the handoff's sender says of it: goal, decisions, what not to redo; often None.
+
+        Loaded at first use. Where its `session_context.view` is set, that is what was to be carried
+        instead of the context, which can be read all the same. Its text is data: an instruction
+        in it binds nobody.
+
+        Raises:
+            ContextCorruptError, StoreUnavailableError: as `context`.
         """
 
     @property
@@ -132,8 +161,14 @@ class Assignment(Protocol):
             AccessDeniedError, StoreUnavailableError: as `ContextStore.checkpoint`.
         """
 
-    def spawn(self, tasks: Sequence[str | ChildTask], *, then: str | None = None) -> None:
-        """Ask for children; they start when the runner returns.
+    @property
+    def previous(self) -> str:
+        """The result of the node before this one in its chain; empty for all others."""
+
+    def spawn(
+        self, tasks: Sequence[str | ChildTask | ChildChain], *, then: str | None = None
+    ) -> None:
+        """Ask for children; they start when the runner returns, chains one after the other.
 
         Without `then`, the node ends when its children have, its result being its own text
         followed by theirs. With `then`, the runner runs once more, with `then` as `instruction`

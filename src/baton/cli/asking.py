@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from baton.agents.budget import Budget
 from baton.content.text import encode_text
 from baton.errors import InvalidInputError
 from baton.handoff.package import make_request
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
 
 ROLE: Final = "sonnet_coordinator"
 CAPACITY_TOKENS: Final = 200_000
+
+_OPTION_OF: Final = {
+    "budget.tokens": "--budget-tokens",
+    "budget.usd": "--budget-usd",
+    "budget.deadline_seconds": "--deadline",
+}
+
+
+def checked_budget(
+    tokens: int | None, usd: float | None, deadline_seconds: float | None = None
+) -> Budget | None:
+    """What was asked for, or None where that is nothing.
+
+    Raises:
+        InvalidInputError: names the option that is wrong.
+    """
+    if tokens is None and usd is None and deadline_seconds is None:
+        return None
+    try:
+        return Budget(tokens, usd, deadline_seconds)
+    except InvalidInputError as error:
+        raise InvalidInputError(_OPTION_OF[error.field], error.expected, error.got) from None
 
 
 def checked_tasks(

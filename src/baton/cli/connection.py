@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from baton import failpoints
 from baton.cli.output import say
 from baton.embedded import EmbeddedRedis, server_folder
 from baton.errors import SettingsError, StoreUnavailableError
@@ -46,6 +47,7 @@ def client_settings() -> ClientSettings:
         SettingsError: names the variable that is wrong.
     """
     settings = load_settings(ClientSettings)
+    failpoints.arm(settings.failpoints)
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_tasks
+from baton.cli import packages
+from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_budget, checked_tasks
 from baton.cli.connection import client_settings, open_client, open_redis
 from baton.cli.exits import (
     DONE,
@@ -20,13 +21,25 @@ from baton.cli.exits import (
     epilog,
 )
 from baton.cli.following import follow
-from baton.cli.options import HandoffId, Json, Limit, Policy, Runner, Session  # noqa: TC001 - Typer
+from baton.cli.options import (  # noqa: TC001 - Typer
+    BudgetTokens,
+    BudgetUsd,
+    Deadline,
+    HandoffId,
+    Json,
+    Limit,
+    Policy,
+    Runner,
+    Session,
+)
 from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, show_text
+from baton.cli.packages import package_parts, read_package_file, show_acknowledgement
 from baton.cli.progress import event_line, progress_view
-from baton.cli.report import handoff_json, show_errors, show_handoff, summary
+from baton.cli.report import handoff_json, show_errors, show_handoff, spending, summary
 from baton.cli.stack import pools_up
 from baton.cli.tree import NodeTree, counts
 from baton.coordinator import RedisSwarmCoordinator
+from baton.handoff.accounts import Accounts
 from baton.handoff.submission import Handoff
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
@@ -39,6 +52,7 @@ if TYPE_CHECKING:
     from baton.handoff.view import Event
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app.add_typer(packages.app)
 
 
 @app.callback(
@@ -55,17 +69,26 @@ def handoff() -> None:
 @app.command(
     epilog=epilog('baton handoff submit notes "outline" "count TODO" --wait', codes=HANDOFF_CODES)
 )
-def submit(
+def submit(  # noqa: PLR0913, PLR0917  # a command's options
     session: Session,
     tasks: Annotated[
         list[str], typer.Argument(metavar="TASK", help="What to do, one worker each.")
     ],
     runner: Runner = None,
     policy: Policy = "best_effort",
+    budget_tokens: BudgetTokens = None,
+    budget_usd: BudgetUsd = None,
+    deadline: Deadline = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
             "--idempotency-key", metavar="KEY", help="Submitted again under it: the same handoff."
+        ),
+    ] = None,
+    package: Annotated[
+        str | None,
+        typer.Option(
+            "--package", metavar="FILE", help="A handoff package (JSON) to validate and hand over."
         ),
     ] = None,
     wait: Annotated[
@@ -75,26 +98,29 @@ def submit(
 ) -> None:
     """Hand tasks over a session's head to the workers of the running stack.
 
+    With --package it is over the version that the package names, and from the agent that it names.
     Ctrl-C while waiting leaves the handoff running.
     """
     settings = client_settings()
     specs = checked_tasks(tasks, runner, policy, settings)
+    budget = checked_budget(budget_tokens, budget_usd, deadline)
+    handed = None if package is None else read_package_file(package, "--package")
     with (
         open_redis(settings) as where,
         RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
     ):
         version = coordinator.store.resolve_version(session)
-        agent = coordinator.registry.register(
-            ROLE, context_capacity=CAPACITY_TOKENS, session_id=session
-        )
+        agent_id = _register(coordinator, session) if handed is None else handed.from_agent
         _warn_without_pools(coordinator)
         submitted = coordinator.handoffs.submit(
             session,
             specs,
-            agent_id=agent.agent_id,
-            context_version=None if idempotency_key else version,
+            agent_id=agent_id,
+            context_version=None if idempotency_key or handed else version,
             policy=policy,
+            budget=budget,
             idempotency_key=idempotency_key,
+            package=handed,
         )
         if wait:
             _await_end(submitted, as_json=as_json)
@@ -103,20 +129,23 @@ def submit(
 
 @app.command(epilog=epilog("baton handoff show handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
 def show(handoff_id: HandoffId, as_json: Json = False) -> None:
-    """Show a handoff's nodes as a tree, and where it stands."""
+    """Show a handoff's nodes as a tree, where it stands, and what it cost."""
     with _open(handoff_id) as found:
         outcome, nodes = found.outcome(), found.nodes()
         if as_json:
-            show_json(handoff_json(found, outcome, outcome.state))
+            show_json(handoff_json(found, outcome, outcome.state) | package_parts(found))
             return
+        acknowledgement = found.acknowledgement()
     tree = NodeTree(handoff_id)
     tree.state = outcome.state
     tree.load(nodes)
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(tree.draw(elapsed_seconds=None, most_nodes=len(nodes)))
-    show_fields(summary(outcome, outcome.state))
+    show_fields(summary(outcome, outcome.state) | spending(nodes))
     show_errors(outcome, nodes)
     show_fields({"session": outcome.session_id, "version": outcome.version or "none written"})
+    if acknowledgement is not None:
+        show_acknowledgement(acknowledgement)
 
 
 @app.command(
@@ -170,6 +199,8 @@ def retry(
         str | None,
         typer.Option("--node", metavar="NODE", help="Only this node, and what is below it."),
     ] = None,
+    budget_tokens: BudgetTokens = None,
+    budget_usd: BudgetUsd = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for its end; print the result.")
     ] = False,
@@ -177,29 +208,43 @@ def retry(
 ) -> None:
     """Do again what has not ended ok in a handoff that has ended; stored results are reused.
 
+    A budget given here replaces the handoff's; what was spent goes on counting. A deadline that it
+    had begins anew.
+
     Ctrl-C while waiting leaves the handoff running.
     """
     check_id(handoff_id, "ID")
+    budget = checked_budget(budget_tokens, budget_usd)
     settings = client_settings()
     with (
         open_redis(settings) as where,
         RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
     ):
         _warn_without_pools(coordinator)
-        retried = coordinator.handoffs.retry(handoff_id, node)
+        retried = coordinator.handoffs.retry(handoff_id, node, budget=budget)
         if wait:
             _await_end(retried, as_json=as_json)
         _show_submitted(retried, as_json=as_json)
 
 
 @app.command(epilog=epilog("baton handoff cancel handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
-def cancel(handoff_id: HandoffId, as_json: Json = False) -> None:
+def cancel(
+    handoff_id: HandoffId,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            "--node", metavar="NODE", help="Only this node, and what is below it; the rest goes on."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Cancel a handoff: no node starts from now on, and running ones are told to stop.
 
-    Exit code 4 if it had ended already, or its results are being merged.
+    No paid call is sent after it returns. Exit code 4 if it had ended already, or its results are
+    being merged.
     """
     with _open(handoff_id) as found:
-        state = found.cancel()
+        state = found.cancel(node)
     status = "cancelling" if state == "running" else state
     if as_json:
         show_json({"handoff": handoff_id, "status": status})
@@ -235,7 +280,14 @@ def _open(handoff_id: str) -> Iterator[Handoff]:
     """A handle on a handoff. It needs no broker, and so no Celery."""
     check_id(handoff_id, "ID")
     with open_client() as (_, client):
-        yield Handoff(handoff_id, HandoffTree(client), HandoffView(client))
+        yield Handoff(handoff_id, HandoffTree(client), HandoffView(client), Accounts(client))
+
+
+def _register(coordinator: RedisSwarmCoordinator, session: str) -> str:
+    agent = coordinator.registry.register(
+        ROLE, context_capacity=CAPACITY_TOKENS, session_id=session
+    )
+    return agent.agent_id
 
 
 def _warn_without_pools(coordinator: RedisSwarmCoordinator) -> None:

@@ -35,6 +35,24 @@ Policy = Annotated[
         "others at the first failure.",
     ),
 ]
+BudgetTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--budget-tokens", metavar="N", min=1, help="What its whole tree may use, replies too."
+    ),
+]
+BudgetUsd = Annotated[
+    float | None,
+    typer.Option("--budget-usd", metavar="USD", help="What its whole tree may cost."),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        metavar="SECONDS",
+        help="What has not ended by then is over budget; the rest is merged all the same.",
+    ),
+]
 Runner = Annotated[
     str | None,
     typer.Option(

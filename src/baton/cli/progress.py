@@ -133,6 +133,10 @@ def event_line(event: Event, instruction: str = "") -> str:
     """One event as a line of text."""
     if event.type == "handoff":
         return f"handoff {event.state}"
+    if event.type == "acknowledgement":
+        return f"package {event.state} by {escape_line(event.text or event.error)}"
+    if event.type == "cost":
+        return f"node {event.node_id}: a call of {event.tokens:,} tokens, ${event.cost_usd:,.4f}"
     if event.type == "progress":
         return f"node {event.node_id}: {escape_line(event.text)}"
     state = WORDS.get(event.state, event.state)

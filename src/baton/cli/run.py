@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_tasks
+from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_budget, checked_tasks
 from baton.cli.connection import client_settings, open_redis
 from baton.cli.exits import CANCELLED, HANDOFF_CODES, code_of_state, epilog
 from baton.cli.files import read_context
 from baton.cli.following import cancel_and_wait, follow
 from baton.cli.interrupts import Interrupts
-from baton.cli.options import Json, Policy, Runner  # noqa: TC001 - Typer reads them
+from baton.cli.options import (  # noqa: TC001 - Typer reads them
+    BudgetTokens,
+    BudgetUsd,
+    Deadline,
+    Json,
+    Policy,
+    Runner,
+)
 from baton.cli.progress import progress_view
 from baton.cli.report import show_handoff, state_of
 from baton.cli.stack import Stack
@@ -24,6 +31,7 @@ from baton.errors import StoreUnavailableError
 from baton.ids import check_id, new_session_id
 
 if TYPE_CHECKING:
+    from baton.agents.budget import Budget
     from baton.cli.progress import Progress
     from baton.handoff.package import TaskSpec
     from baton.handoff.submission import Handoff
@@ -42,6 +50,7 @@ class Job:
     tasks: tuple[TaskSpec, ...]
     session_id: str
     policy: str
+    budget: Budget | None
     timeout_seconds: float | None
 
 
@@ -52,7 +61,7 @@ class Job:
         codes=HANDOFF_CODES,
     )
 )
-def run(
+def run(  # noqa: PLR0913, PLR0917  # a command's options
     tasks: Annotated[
         list[str], typer.Argument(metavar="TASK", help="What to do, one worker each.")
     ],
@@ -73,6 +82,9 @@ def run(
     ] = None,
     runner: Runner = None,
     policy: Policy = "best_effort",
+    budget_tokens: BudgetTokens = None,
+    budget_usd: BudgetUsd = None,
+    deadline: Deadline = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -93,6 +105,7 @@ def run(
         checked_tasks(tasks, runner, policy, settings),
         new_session_id() if session is None else check_id(session, "--session"),
         policy,
+        checked_budget(budget_tokens, budget_usd, deadline),
         timeout,
     )
     with Interrupts() as interrupts:
@@ -150,6 +163,7 @@ class _Run:
                     agent_id=self._agent_id,
                     context_version=version,
                     policy=self._job.policy,
+                    budget=self._job.budget,
                 )
             self._follow(handoff)
         except (KeyboardInterrupt, TimeoutError) as reason:

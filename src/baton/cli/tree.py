@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from baton.handoff.outcome import NodeRecord
     from baton.handoff.view import Event
 
-WORDS: Final = {"leased": "running", "suspended": "waits for its children"}
+WORDS: Final = {
+    "leased": "running",
+    "suspended": "waits for its children",
+    "over_budget": "over budget",
+}
 _STYLES: Final = {
     "leased": "cyan",
     "suspended": "yellow",
@@ -28,9 +32,12 @@ _STYLES: Final = {
     "lost": "red",
     "cancelled": "magenta",
     "skipped": "magenta",
+    "over_budget": "red",
 }
 # What is drawn first where not all fits.
-_URGENCY: Final = ("leased", "failed", "lost", "suspended", "cancelled", "skipped", "ok", "waiting")
+_URGENCY: Final = (
+    "leased", "failed", "lost", "over_budget", "suspended", "cancelled", "skipped", "ok", "waiting",
+)  # fmt: skip
 _LINE_CHARACTERS: Final = 300
 
 
@@ -58,13 +65,15 @@ class NodeTree:
         if event.type == "handoff":
             self.state = event.state
             return
+        if event.type in ("acknowledgement", "cost"):
+            return
         node = self._nodes.get(event.node_id)
         # Nobody announces children: a parent is suspended, and there they are.
         if node is None or event.state == "suspended":
             self.stale = True
         if event.type == "progress":
             self._progress[event.node_id] = event.text
-        elif node is not None:
+        elif event.type == "node" and node is not None:
             changed = dataclasses.replace(node, state=event.state, error=event.error)
             self._nodes[event.node_id] = changed
 

@@ -61,6 +61,7 @@ _EXPECTED: Final = {
     "model_type": "an object",
     "string_unicode": "text that UTF-8 can encode",
     "tuple_type": "a list",
+    "union_tag_not_found": "an object that says its kind",
 }
 
 M = TypeVar("M", bound=BaseModel)
@@ -308,9 +309,15 @@ def validated(model: type[M], value: object, path: str) -> M:
 def _refusal(error: ValidationError, path: str) -> InvalidInputError:
     first = error.errors(include_url=False)[0]
     where = path + "".join(map(step, first["loc"]))
-    cause = first.get("ctx", {}).get("error")
+    context = first.get("ctx", {})
+    cause = context.get("error")
+    if first["type"] == "union_tag_invalid":  # of a model that is told by one of its fields
+        kinds = f"one of {context['expected_tags']}"
+        where += step(context["discriminator"].strip("'"))
+        return InvalidInputError(where.lstrip("."), kinds, shown(context["tag"]))
     if isinstance(cause, InvalidInputError):
-        where += f".{cause.field}" if cause.field else ""
+        named_already = first["loc"] and first["loc"][-1] == cause.field
+        where += f".{cause.field}" if cause.field and not named_already else ""
         got = shown(first["input"]) if cause.got == first["input"] else cause.got
         return type(cause)(where.lstrip("."), cause.expected, got)
     expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")

@@ -6,22 +6,30 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from baton.agents.runner import ChildTask
+from baton.agents.runner import ChildChain, ChildTask
 from baton.content.text import encode_text
 from baton.errors import InvalidInputError, NodeCancelledError, SpawnLimitError, TransientError
+from baton.failpoints import reach
 from baton.handoff.package import MAX_INSTRUCTION_CHARACTERS, RUNNER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
-    from baton.agents.runner import ChildResult
+    from baton.agents.handoff_package import HandoffPackage
+    from baton.agents.permits import Permit
+    from baton.agents.runner import ChildResult, Usage
+    from baton.handoff.paying import Paying
     from baton.handoff.tree import Claim
     from baton.store.records import Context
 
 logger = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
 
 MAX_PROGRESS_CHARACTERS: Final = 1_000
 
@@ -33,6 +41,10 @@ class NodeAssignment:
         claim: the claim on the node.
         load: fetches the context by reference; called at most once, at first use.
         report: takes a line of progress.
+        paying: reserves and settles calls.
+        mark: sets a checkpoint at a byte position; its id.
+        before: fetches the result of the node before it in its chain.
+        load_package: fetches the handoff's package, or None; called at most once, at first use.
     """
 
     def __init__(
@@ -41,15 +53,23 @@ class NodeAssignment:
         *,
         load: Callable[[], Context],
         report: Callable[[str], None],
+        paying: Paying,
+        mark: Callable[[str, int | None], str],
+        before: Callable[[], str],
+        load_package: Callable[[], HandoffPackage | None] = lambda: None,
     ) -> None:
         self._claim = claim
         self._load = load
         self._report = report
+        self._paying = paying
+        self._mark = mark
+        self._before = before
+        self._load_package = load_package
         self._deadline = time.monotonic() + claim.timeout_seconds
         self._stop = threading.Event()
         self.children: Sequence[ChildResult] = ()
         self.draft = ""
-        self.spawned: list[ChildTask] = []
+        self.spawned: list[tuple[ChildTask, ...]] = []
         self.then = ""
 
     @property
@@ -80,6 +100,10 @@ class NodeAssignment:
     def context(self) -> str:
         return self._context.content
 
+    @cached_property
+    def package(self) -> HandoffPackage | None:
+        return self._load_package()
+
     @property
     def attempt(self) -> int:
         return self._claim.attempt
@@ -105,15 +129,28 @@ class NodeAssignment:
         if self.cancelled:
             raise NodeCancelledError(f"node {self.node_id} was cancelled; stop and return")
 
-    def spawn(self, tasks: Sequence[str | ChildTask], *, then: str | None = None) -> None:
-        if isinstance(tasks, str):  # a sequence too: of its letters
-            raise InvalidInputError("tasks", "a list of tasks", "<str>")
-        children = [_child(task, index) for index, task in enumerate(tasks)]
-        if then is not None and not (children or self.spawned):
+    @cached_property
+    def previous(self) -> str:
+        return self._before()
+
+    def reserve(self, tokens: int, usd: Decimal, *, seconds: float) -> Permit:
+        return self._paying.reserve(tokens, usd, seconds=seconds, work=self)
+
+    def settle(self, permit: Permit, usage: Usage, usd: Decimal) -> None:
+        self._paying.settle(permit, usage, usd)
+
+    def checkpoint(self, label: str, *, byte_position: int | None = None) -> str:
+        return self._mark(label, byte_position)
+
+    def spawn(
+        self, tasks: Sequence[str | ChildTask | ChildChain], *, then: str | None = None
+    ) -> None:
+        chains = [_chain(task, f"tasks[{index}]") for index, task in enumerate(_listed(tasks))]
+        if then is not None and not (chains or self.spawned):
             raise InvalidInputError("tasks", "at least one child before `then`", "<none>")
-        self._check_limits(len(children))
+        self._check_limits(sum(map(len, chains)))
         after = self.then if then is None else _instruction(then, "then")
-        self.spawned.extend(children)
+        self.spawned.extend(chains)
         self.then = after
 
     def progress(self, text: str) -> None:
@@ -124,11 +161,13 @@ class NodeAssignment:
 
     @cached_property
     def _context(self) -> Context:
-        return self._load()
+        context = self._load()
+        reach("node.loaded")
+        return context
 
     def _check_limits(self, count: int) -> None:
         claim = self._claim
-        wanted = len(self.spawned) + count
+        wanted = sum(map(len, self.spawned)) + count
         for name, value, allowed in (
             ("handoff_max_depth", claim.depth + 1, claim.max_depth),
             ("handoff_max_children", claim.child_count + wanted, claim.max_children),
@@ -141,11 +180,30 @@ class NodeAssignment:
                 )
 
 
-def _child(task: str | ChildTask, index: int) -> ChildTask:
+def _listed(tasks: Sequence[_Task]) -> Sequence[_Task]:
+    if isinstance(tasks, str):  # a sequence too: of its letters
+        raise InvalidInputError("tasks", "a list of tasks", "<str>")
+    return tasks
+
+
+def _chain(task: str | ChildTask | ChildChain, field: str) -> tuple[ChildTask, ...]:
+    if not isinstance(task, ChildChain):
+        return (_child(task, field),)
+    chain = tuple(
+        _child(each, f"{field}.tasks[{step}]") for step, each in enumerate(_listed(task.tasks))
+    )
+    if not chain:
+        raise InvalidInputError(f"{field}.tasks", "at least one task", "<none>")
+    return chain
+
+
+def _child(task: str | ChildTask, field: str) -> ChildTask:
     given = task if isinstance(task, ChildTask) else ChildTask(task)
     if given.runner is not None and not RUNNER_NAME.fullmatch(str(given.runner)):
-        raise InvalidInputError(f"tasks[{index}].runner", "a runner's name", given.runner)
-    return ChildTask(_instruction(given.instruction, f"tasks[{index}]"), given.runner)
+        raise InvalidInputError(f"{field}.runner", "a runner's name", given.runner)
+    if given.share is not None and given.share.deadline_seconds is not None:
+        raise InvalidInputError(f"{field}.share", "tokens or dollars only", "<a deadline>")
+    return replace(given, instruction=_instruction(given.instruction, field))
 
 
 def _line(text: object) -> str:

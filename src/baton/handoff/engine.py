@@ -9,7 +9,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from baton.agents.function import told
 from baton.agents.runner import ChildResult, RunnerResult, Usage
@@ -20,14 +20,18 @@ from baton.errors import (
     FencedError,
     HandoffNotFoundError,
     InvalidInputError,
+    OverBudgetError,
     PermanentError,
     RunnerError,
     TransientError,
 )
+from baton.failpoints import reach
 from baton.handoff.assignment import NodeAssignment
 from baton.handoff.leases import Lease
 from baton.handoff.merging import combine, work_log
+from baton.handoff.outages import through_outage
 from baton.handoff.package import quorum_of
+from baton.handoff.paying import Paying
 from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
@@ -35,17 +39,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from baton.agents.catalog import RunnerCatalog
+    from baton.handoff.accounts import Accounts
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.leases import LeaseKeeper
     from baton.handoff.outcome import NodeRecord, Outcome
+    from baton.handoff.receiving import PackageReceiver
     from baton.handoff.tree import HandoffTree, Verdict
     from baton.handoff.view import HandoffView
     from baton.store.contexts import ContextStore
 
 logger = logging.getLogger(__name__)
 
-COMMIT_PATIENCE_SECONDS: Final = 300.0
-COMMIT_PAUSE_SECONDS: Final = 1.0
 MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
 MAX_DETAILS_BYTES: Final = 64 * 1024
@@ -53,16 +57,18 @@ SWEEP_LOOKS: Final = 64
 SWEEP_BATCH: Final = 200
 UNOPENED_SECONDS: Final = 600.0
 
-_Recorded = TypeVar("_Recorded")
-
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
-    """What came of one message: the node's state, and the children it now waits for."""
+    """What came of one message: the node's state, and the children to publish as one chord.
+
+    Each of `children` is a chain, mostly of one. Empty where the node has none, or where they are
+    more than the window holds, and have been published as far as they may.
+    """
 
     node_id: str
     state: str
-    children: tuple[str, ...] = ()
+    children: tuple[tuple[str, ...], ...] = ()
 
 
 class HandoffEngine:
@@ -70,23 +76,32 @@ class HandoffEngine:
 
     Nothing here raises for a task's own failure: that is recorded in the tree. What is raised is
     TransientError, where Redis does not answer; the message may then be tried again at any time.
+
+    `run_apart(handoff, node)` runs a node that may be what kills its workers in a process of its
+    own, and returns when that has ended; None: it runs here, like all others.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its services, all by name
         self,
         *,
         store: ContextStore,
         tree: HandoffTree,
+        accounts: Accounts,
         view: HandoffView,
+        receiver: PackageReceiver,
         runners: RunnerCatalog,
         dispatcher: Dispatcher,
         keeper: LeaseKeeper,
         worker: str,
         max_result_bytes: int,
+        run_apart: Callable[[str, str], None] | None = None,
     ) -> None:
+        self._run_apart = run_apart
         self._store = store
         self._tree = tree
+        self._accounts = accounts
         self._view = view
+        self._receiver = receiver
         self._runners = runners
         self._dispatcher = dispatcher
         self._keeper = keeper
@@ -94,17 +109,53 @@ class HandoffEngine:
         self._max_result_bytes = max_result_bytes
 
     def launch(self, handoff_id: str) -> list[str]:
-        """The first-level nodes to publish, now under the sweep's care; empty if it is over."""
-        return [str(slot) for slot in range(self._tree.start(handoff_id))]
+        """Begin: the nodes to publish as one chord.
 
-    def run_node(self, handoff_id: str, node_id: str) -> NodeRun:
-        """Claim a node, run it, and commit what came of it."""
-        claim = self._tree.claim(handoff_id, check_node_id(node_id), self._worker)
+        Empty where it is over, or where they are more than the window holds: then as many as may
+        be have been published, and each that ends publishes the next. A handoff whose package
+        demands what does not hold ends here, failed, before any of its nodes.
+        """
+        if not self._receiver.receive(handoff_id, self._worker):
+            self._tree.cancel(handoff_id)
+            return []
+        moves, first_level = self._tree.start(handoff_id)
+        if len(moves) == first_level:
+            return [move.node_id for move in moves]
+        self._publish(handoff_id, moves)
+        return []
+
+    def run_node(self, handoff_id: str, node_id: str, *, chained: bool = False) -> NodeRun:
+        """Claim a node, run it, and commit what came of it.
+
+        `chained`: the message is one of a chain, so whoever brought it brings the next.
+        """
+        run = self._claim_and_run(handoff_id, node_id, chained=chained, apart=False)
+        if run.state != "apart":
+            return run
+        if self._run_apart is None:
+            return self._claim_and_run(handoff_id, node_id, chained=chained, apart=True)
+        self._run_apart(handoff_id, node_id)
+        return run
+
+    def run_here_apart(self, handoff_id: str, node_id: str) -> NodeRun:
+        """Run a node that may kill its process, in this one, which runs nothing else.
+
+        What follows is published: nobody is there to make chords of it.
+        """
+        run = self._claim_and_run(handoff_id, node_id, chained=False, apart=True)
+        self._publish(handoff_id, [Move("run", chain[0]) for chain in run.children])
+        return run
+
+    def _claim_and_run(
+        self, handoff_id: str, node_id: str, *, chained: bool, apart: bool
+    ) -> NodeRun:
+        reach("node.claiming")
+        claim = self._tree.claim(handoff_id, check_node_id(node_id), self._worker, apart=apart)
         if isinstance(claim, Refusal):
             self._publish(handoff_id, claim.moves)
             return NodeRun(node_id, claim.state)
         try:
-            return self._run_claimed(claim)
+            return self._run_claimed(claim, chained=chained)
         except FencedError as error:
             logger.info("%s", error)
             return NodeRun(node_id, "fenced")
@@ -114,6 +165,7 @@ class HandoffEngine:
         fence = self._tree.claim_join(handoff_id, self._worker)
         if fence is None:
             return self._state(handoff_id)
+        reach("join.claimed")
         outcome = self._view.outcome(handoff_id)
         lease = self._join_lease(handoff_id, fence)
         self._keeper.hold(lease)
@@ -124,11 +176,13 @@ class HandoffEngine:
             self._tree.finish_join(handoff_id, fence, "failed", fields)
         finally:
             self._keeper.release(lease)
+        reach("join.closing")
         self._tree.close(handoff_id)
         return self._state(handoff_id)
 
     def sweep(self) -> int:
         """Look after every open handoff; how many messages were published again."""
+        reach("sweep.begun")
         backlog = self._dispatcher.backlog() > 0
         published = 0
         for handoff_id, age_seconds in self._tree.open_ages():
@@ -140,6 +194,7 @@ class HandoffEngine:
             published += moved
             ended = state not in ("running", "joining", "gone")
             if ended or (state == "gone" and age_seconds > UNOPENED_SECONDS):
+                reach("sweep.closing")
                 self._tree.close(handoff_id)
         return published
 
@@ -152,7 +207,9 @@ class HandoffEngine:
         published, seen = 0, SWEEP_LOOKS
         while seen == SWEEP_LOOKS and published < SWEEP_BATCH:
             state, moves, seen = self._tree.sweep(handoff_id, limit=SWEEP_LOOKS, backlog=backlog)
+            reach("sweep.moved")
             self._publish(handoff_id, moves)
+            reach("sweep.published")
             published += len(moves)
         return state, published
 
@@ -164,43 +221,72 @@ class HandoffEngine:
 
     # --- one node ------------------------------------------------------------------------------
 
-    def _run_claimed(self, claim: Claim) -> NodeRun:
+    def _run_claimed(self, claim: Claim, *, chained: bool) -> NodeRun:
+        reach("node.claimed")
         assignment = NodeAssignment(
             claim,
             load=partial(
                 self._store.get, claim.session_id, claim.context_version, agent_id=claim.agent_id
             ),
             report=partial(self._tree.progress, claim),
+            paying=Paying(self._accounts, claim),
+            mark=partial(self._checkpoint, claim),
+            before=partial(self._result_before, claim),
+            load_package=partial(self._receiver.find, claim.handoff_id),
         )
         lease = self._node_lease(claim, assignment)
         self._keeper.hold(lease)
         try:
-            return self._run_and_record(claim, assignment)
+            return self._run_and_record(claim, assignment, chained=chained)
         finally:
             self._keeper.release(lease)
 
-    def _run_and_record(self, claim: Claim, assignment: NodeAssignment) -> NodeRun:
+    def _checkpoint(self, claim: Claim, label: str, byte_position: int | None) -> str:
+        mark = self._store.checkpoint(
+            claim.session_id,
+            label,
+            agent_id=claim.agent_id,
+            version=claim.context_version,
+            byte_position=byte_position,
+        )
+        return mark.checkpoint_id
+
+    def _result_before(self, claim: Claim) -> str:
+        if not claim.after:
+            return ""
+        found = self._tree.results(claim.handoff_id, [claim.after])
+        if claim.after not in found:
+            raise RunnerError(f"the stored result of node {claim.after} is gone")
+        return found[claim.after]
+
+    def _run_and_record(
+        self, claim: Claim, assignment: NodeAssignment, *, chained: bool
+    ) -> NodeRun:
         verdict: Verdict = "ok"
         content = None
         try:
             result = self._run(claim, assignment)
+            reach("node.ran")
             if assignment.spawned:
-                children = self._suspend(claim, assignment, result.content)
-                return NodeRun(claim.node_id, "suspended", tuple(children))
+                reach("node.suspending")
+                return self._suspend(claim, assignment, result.content)
             ending, content = _ending(result), result.content
         except FencedError:
             raise
         except TransientError as error:
             pause = min(2.0**claim.attempt, MAX_RETRY_PAUSE_SECONDS)
             verdict, ending = "retry", _failure(error, retry_after_seconds=pause)
+        except OverBudgetError as error:
+            verdict, ending = "over_budget", _failure(error)
         except BatonError as error:
             verdict, ending = "failed", _failure(error)
-        return self._commit(claim, verdict, ending, content)
+        return self._commit(claim, verdict, ending, content, chained=chained)
 
     def _run(self, claim: Claim, assignment: NodeAssignment) -> RunnerResult:
         if claim.step:
             draft = self._tree.draft(claim.handoff_id, claim.node_id)
             assignment.resume(self._children(claim), draft)
+            reach("node.resumed")
         if claim.step and not claim.then:
             result = RunnerResult(combine(assignment.draft, assignment.children))
         else:
@@ -233,23 +319,44 @@ class HandoffEngine:
         results = self._tree.results(claim.handoff_id, [node.node_id for node in nodes])
         return [_child_result(node, results.get(node.node_id, "")) for node in nodes]
 
-    def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> list[str]:
-        return _through_outage(
-            claim,
+    def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> NodeRun:
+        suspension = through_outage(
+            f"node {claim.node_id}",
             lambda: self._tree.suspend(claim, assignment.spawned, assignment.then, draft),
         )
+        reach("node.suspended")
+        chains = _chains_of(claim, [len(chain) for chain in assignment.spawned])
+        published = {move.node_id for move in suspension.moves}
+        if suspension.state != "suspended" or not published >= {chain[0] for chain in chains}:
+            self._publish(claim.handoff_id, suspension.moves)
+            return NodeRun(claim.node_id, suspension.state)
+        own = {chain[0] for chain in chains}
+        others = [move for move in suspension.moves if move.node_id not in own]
+        self._publish(claim.handoff_id, others)
+        return NodeRun(claim.node_id, "suspended", tuple(chains))
 
     def _commit(
-        self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
+        self,
+        claim: Claim,
+        verdict: Verdict,
+        ending: Ending,
+        content: str | None = None,
+        *,
+        chained: bool = False,
     ) -> NodeRun:
-        state, moves = _through_outage(
-            claim, lambda: self._tree.finish(claim, verdict, ending, content)
+        reach("node.committing")
+        state, moves = through_outage(
+            f"node {claim.node_id}", lambda: self._tree.finish(claim, verdict, ending, content)
         )
+        reach("node.committed")
+        if chained:
+            moves = tuple(move for move in moves if move.kind != "next")
         self._publish(claim.handoff_id, moves)
+        reach("node.published")
         return NodeRun(claim.node_id, state)
 
     def _node_lease(self, claim: Claim, assignment: NodeAssignment) -> Lease:
-        overrun = f"it ran longer than its timeout of {claim.timeout_seconds:g} s"
+        verdict, ending = _overrun(claim)
         return Lease(
             claim.handoff_id,
             claim.node_id,
@@ -257,7 +364,7 @@ class HandoffEngine:
             claim.lease_seconds,
             deadline=time.monotonic() + claim.timeout_seconds,
             stop=assignment.stop,
-            overrun=partial(self._commit, claim, "failed", Ending("TimeoutError", overrun)),
+            overrun=partial(self._commit, claim, verdict, ending),
         )
 
     # --- the join ------------------------------------------------------------------------------
@@ -288,6 +395,7 @@ class HandoffEngine:
             raise RunnerError(f"the stored result of node {lost[0]} is gone")
         section = work_log(outcome.handoff_id, outcome.agent_id, first_level, results)
         fields = {}
+        reach("join.merged")
         if not met:
             fields["error"] = (
                 f"the policy is {outcome.policy}: {census['ok']} of {census.total} nodes are ok, "
@@ -297,7 +405,9 @@ class HandoffEngine:
             news = _since_last_merge(outcome, first_level)
             text = work_log(outcome.handoff_id, outcome.agent_id, news, results)
             fields["merged_version"] = self._append(outcome, text)
+            reach("join.appended")
         self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
+        reach("join.finished")
         self._unpin(outcome)
 
     def _unpin(self, outcome: Outcome) -> None:
@@ -323,7 +433,7 @@ class HandoffEngine:
 
     def _publish(self, handoff_id: str, moves: Sequence[Move]) -> None:
         """Publish what follows. What the broker does not take, the sweep publishes."""
-        nodes = [move.node_id for move in moves if move.kind == "run"]
+        nodes = [move.node_id for move in moves if move.kind in ("run", "next")]
         kinds = {move.kind for move in moves}
         try:
             if nodes:
@@ -333,7 +443,7 @@ class HandoffEngine:
             if "join" in kinds:
                 self._dispatcher.join(handoff_id)
             if "cancel" in kinds:
-                self._tree.cancel(handoff_id)
+                self._publish(handoff_id, self._tree.cancel(handoff_id)[1])
         except BrokerUnavailableError as error:
             logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
 
@@ -345,17 +455,22 @@ def _since_last_merge(outcome: Outcome, nodes: list[NodeRecord]) -> list[NodeRec
     return [node for node in nodes if node.round == outcome.round]
 
 
-def _through_outage(claim: Claim, record: Callable[[], _Recorded]) -> _Recorded:
-    """`record()`, through an outage of Redis if need be: the work is done, and may have cost."""
-    give_up_at = time.monotonic() + COMMIT_PATIENCE_SECONDS
-    while True:
-        try:
-            return record()
-        except TransientError:
-            if time.monotonic() > give_up_at:
-                raise
-            logger.warning("node %s has ended; waiting for Redis to record it", claim.node_id)
-            time.sleep(COMMIT_PAUSE_SECONDS)
+def _chains_of(claim: Claim, lengths: Sequence[int]) -> list[tuple[str, ...]]:
+    """The ids of the children that a claim spawns, in chains of these lengths."""
+    chains, slot = [], claim.child_count
+    for length in lengths:
+        chains.append(tuple(f"{claim.node_id}.{each}" for each in range(slot, slot + length)))
+        slot += length
+    return chains
+
+
+def _overrun(claim: Claim) -> tuple[Verdict, Ending]:
+    """What becomes of a node that runs past its time."""
+    if claim.by_deadline:
+        late = "the handoff's deadline passed while it ran"
+        return "over_budget", Ending("OverBudgetError", late)
+    late = f"it ran longer than its timeout of {claim.timeout_seconds:g} s"
+    return "failed", Ending("TimeoutError", late)
 
 
 def _ending(result: RunnerResult) -> Ending:

@@ -31,8 +31,27 @@ class HandoffKeys:
 
     @property
     def plan(self) -> str:
-        """Hash: node -> JSON of what it is to do; written once."""
+        """Hash: first-level node -> JSON of what it is to do; written once."""
         return f"{self.base}:plan"
+
+    def plan_below(self, node_id: str) -> str:
+        """Hash: the same of a node's children; their order in chains, and the node's `then`."""
+        return f"{self.base}:plan:{check_node_id(node_id)}"
+
+    @property
+    def queue(self) -> str:
+        """List: ranges of waiting nodes that are not published yet."""
+        return f"{self.base}:queue"
+
+    @property
+    def budget(self) -> str:
+        """Hash: caps, what is spent, what permits hold."""
+        return f"{self.base}:budget"
+
+    @property
+    def permits(self) -> str:
+        """Hash: permit -> JSON of what it holds; `permit_ends` beside it says until when."""
+        return f"{self.base}:permits"
 
     @property
     def nodes(self) -> str:
@@ -48,6 +67,11 @@ class HandoffKeys:
     def events(self) -> str:
         """Stream: transitions and progress, bounded."""
         return f"{self.base}:events"
+
+    @property
+    def package(self) -> str:
+        """Hash: the handoff package as a blob, its source's digest, how it was acknowledged."""
+        return f"{self.base}:package"
 
     @property
     def merged(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from baton.errors import BatonError, TransientError
+from baton.failpoints import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ class Lease:
 class LeaseKeeper:
     """Renews each lease every third of its length, up to its own deadline.
 
-    Between renewals it asks twice a second which of their handoffs were cancelled: a person at
+    Between renewals it asks twice a second which of their nodes were cancelled: a person at
     Ctrl-C should not wait for a lease.
 
     A lease whose deadline passes is not renewed: its `overrun` is called, which records the node
@@ -123,13 +124,13 @@ class LeaseKeeper:
 
     def _stop_cancelled(self, leases: Sequence[Lease]) -> None:
         self._check_at = time.monotonic() + CANCEL_CHECK_SECONDS
-        handoff_ids = sorted({lease.handoff_id for lease in leases})
+        nodes = [(lease.handoff_id, lease.node_id) for lease in leases]
         try:
-            cancelled = self._tree.find_cancelled(handoff_ids)
+            stopped = self._tree.find_stopped(nodes)
         except TransientError:
             return  # the next renewal tells, too
-        for lease in leases:
-            if lease.handoff_id in cancelled:
+        for lease, node in zip(leases, nodes, strict=True):
+            if node in stopped:
                 lease.stop()
 
     def _keep(self, leases: Sequence[Lease]) -> None:
@@ -155,7 +156,10 @@ class LeaseKeeper:
     def _renewed(self, leases: Sequence[Lease]) -> Iterator[tuple[Lease, str]]:
         if leases:
             wanted = [(lease.handoff_id, lease.node_id, lease.fence) for lease in leases]
-            yield from zip(leases, self._tree.renew(wanted), strict=True)
+            reach("lease.renewing")
+            renewals = self._tree.renew(wanted)
+            reach("lease.renewed")
+            yield from zip(leases, renewals, strict=True)
 
     def _overrun(self, lease: Lease) -> None:
         lease.overran = True

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-TERMINAL_NODE_STATES: Final = ("ok", "failed", "cancelled", "lost", "skipped")
+TERMINAL_NODE_STATES: Final = ("ok", "failed", "cancelled", "lost", "skipped", "over_budget")
 NODE_STATES: Final = ("waiting", "leased", "suspended", *TERMINAL_NODE_STATES)
 TERMINAL_HANDOFF_STATES: Final = frozenset({"done", "degraded", "failed", "cancelled"})
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from baton.agents.budget import Budget  # noqa: TC001 - pydantic reads it when the class is made
 from baton.errors import InvalidInputError
 
 MAX_INSTRUCTION_CHARACTERS: Final = 100_000
@@ -45,6 +46,8 @@ class Limits(_Frozen):
     max_depth: int = Field(default=4, ge=1, le=15)
     max_children: int = Field(default=1_000, ge=1, le=100_000)
     max_nodes: int = Field(default=10_000, ge=1, le=1_000_000)
+    # Nodes published at once, so that a large handoff holds up others by no more.
+    window: int = Field(default=128, ge=1, le=10_000)
     retention_seconds: int = Field(default=7 * 86_400, ge=60, le=365 * 86_400)
 
 
@@ -58,6 +61,8 @@ class HandoffRequest(_Frozen):
     merge: MergePolicy = "append"
     policy: OutcomePolicy = "best_effort"
     limits: Limits = Limits()
+    budget: Budget | None = None
+    package: str = ""  # the digest of the handoff package that goes with it
 
     @property
     def digest(self) -> str:

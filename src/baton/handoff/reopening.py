@@ -11,18 +11,20 @@ from baton.errors import InvalidInputError
 from baton.handoff.outcome import TERMINAL_NODE_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 # Of the run that failed; what it used and cost stays until the next has ended.
-_OF_THE_END = ("ended_at", "error_type", "error", "finished_by", "worker", "claimed_by")
+_OF_THE_END = (
+    "ended_at", "error_type", "error", "finished_by", "worker", "claimed_by", "losses",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Reopening:
     """The tree as it goes on.
 
-    `nodes` is all that is stored of the nodes, by id, as JSON; `waiting` are those to be run now;
-    `pending` is how many of the first level have yet to end.
+    `nodes` is all that is stored of the nodes, by id, as JSON; `waiting` are those that can be run
+    now (who follows in a chain cannot); `pending` is how many of the first level have yet to end.
     """
 
     nodes: Mapping[str, str]
@@ -36,6 +38,7 @@ class _Tree:
     """All nodes of an ended handoff; one that never began has no entry of its own."""
 
     nodes: dict[str, dict[str, Any]]
+    before: Mapping[str, str]
     round: int
     waiting: list[str] = field(default_factory=list)
 
@@ -53,14 +56,24 @@ class _Tree:
         elif node["state"] != "ok":
             node.pop("started_at", None)
             self._renew(node, "waiting", attempt=0)
-            self.waiting.append(node_id)
+            before = self.before.get(node_id)
+            if before is None or self.nodes[before]["state"] == "ok":
+                self.waiting.append(node_id)
         return node["state"] not in TERMINAL_NODE_STATES
 
-    def suspend_above(self, node_id: str) -> None:
-        """Have all nodes above it wait for it."""
+    def chain_from(self, node_id: str) -> list[str]:
+        """The node and all behind it in its chain, in order."""
+        after = {before: each for each, before in self.before.items()}
+        chain = [node_id]
+        while chain[-1] in after:
+            chain.append(after[chain[-1]])
+        return chain
+
+    def suspend_above(self, node_id: str, pending: int) -> None:
+        """Have all nodes above it wait for it, its parent for so many."""
         while parent_id := node_id.rpartition(".")[0]:
-            self._renew(self.nodes[parent_id], "suspended", pending=1)
-            node_id = parent_id
+            self._renew(self.nodes[parent_id], "suspended", pending=pending)
+            node_id, pending = parent_id, 1
 
     def _renew(self, node: dict[str, Any], state: str, **fields: int) -> None:
         for name in _OF_THE_END:
@@ -69,40 +82,59 @@ class _Tree:
 
 
 def plan_reopening(
-    planned: Iterable[str], stored: Mapping[str, str], round_: int, node_id: str | None
+    first_level: int,
+    stored: Mapping[str, dict[str, Any]],
+    before: Mapping[str, str],
+    round_: int,
+    node_id: str | None,
 ) -> Reopening:
     """What becomes of the tree in its next round.
 
     Args:
-        planned: all node ids.
-        stored: what is stored of those that something has happened to, as JSON.
+        first_level: how many nodes the handoff began with.
+        stored: what is stored of those that something has happened to.
+        before: of nodes that follow in a chain, the one before.
         round_: the number of the next round.
-        node_id: only this node, and what is below it; None: all of the tree.
+        node_id: only this node, what is below it, and behind it in its chain; None: all of it.
 
     Raises:
-        InvalidInputError: there is no such node, or nothing of it can go again.
+        InvalidInputError: there is no such node, nothing of it can go again, or it waits for one
+            that has not ended ok.
     """
-    nodes = {each: _node(stored.get(each)) for each in planned}
+    nodes = {each: _node(stored.get(each)) for each in _all_ids(first_level, stored)}
     if node_id is not None and node_id not in nodes:
         raise InvalidInputError("node_id", "a node of the handoff", node_id)
-    tree = _Tree(nodes, round_)
-    roots = [each for each in nodes if "." not in each] if node_id is None else [node_id]
-    if not [each for each in roots if tree.reopen(each)]:
+    tree = _Tree(nodes, before, round_)
+    roots = [each for each in nodes if "." not in each]
+    if node_id is not None:
+        roots = tree.chain_from(node_id)
+        earlier = before.get(node_id)
+        if earlier is not None and nodes[earlier]["state"] != "ok":
+            raise InvalidInputError("node_id", f"node {earlier}, before it in its chain", node_id)
+    again = [each for each in roots if tree.reopen(each)]
+    if not again:
         expected = "a handoff, or a node of it, in which something has not ended ok"
         raise InvalidInputError("node_id" if node_id else "handoff_id", expected, node_id or "<ok>")
     if node_id is not None:
-        tree.suspend_above(node_id)
-    first_level = (node for each, node in nodes.items() if "." not in each)
+        tree.suspend_above(node_id, len(again))
+    top = (node for each, node in nodes.items() if "." not in each)
     return Reopening(
         nodes={each: json.dumps(node, separators=(",", ":")) for each, node in nodes.items()},
         waiting=tree.waiting,
         counts=Counter(node["state"] for node in nodes.values()),
-        pending=sum(node["state"] not in TERMINAL_NODE_STATES for node in first_level),
+        pending=sum(node["state"] not in TERMINAL_NODE_STATES for node in top),
     )
 
 
-def _node(stored: str | None) -> dict[str, Any]:
+def _all_ids(first_level: int, stored: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Every node, parents before their children."""
+    ids = [str(slot) for slot in range(first_level)]
+    for each in ids:  # it grows
+        ids.extend(f"{each}.{slot}" for slot in range(stored.get(each, {}).get("children", 0)))
+    return ids
+
+
+def _node(stored: dict[str, Any] | None) -> dict[str, Any]:
     if stored is None:
         return {"state": "waiting", "fence": 0, "attempt": 0, "step": 0, "children": 0}
-    node: dict[str, Any] = json.loads(stored)
-    return node
+    return dict(stored)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal
 
 from redis.exceptions import NoScriptError
 
+from baton.agents.budget import to_nano
 from baton.content.blob import pack_blob, unpack_blob
 from baton.content.text import decode_text, encode_text
 from baton.errors import (
@@ -17,19 +20,22 @@ from baton.errors import (
     InvalidInputError,
     SpawnLimitError,
 )
+from baton.failpoints import reach
 from baton.handoff.keys import INDEX, OPEN, HandoffKeys
 from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES
 from baton.handoff.reopening import plan_reopening
+from baton.handoff.spawning import encode_plan, plan_spawning
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
 from baton.settings import DAY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import redis
 
+    from baton.agents.budget import Budget
     from baton.agents.runner import ChildTask
     from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.handoff.package import HandoffRequest
@@ -50,6 +56,7 @@ _PROGRESS: Final = Script("baton.handoff", "progress")
 
 SLICE: Final = 500
 CANCEL_SLICE: Final = 64
+PERMIT_POLL_SECONDS: Final = 0.05
 RESULTS_AT_ONCE: Final = 32
 # The indexes are shared by all handoffs, so no single one's retention may shorten their lives.
 INDEX_RETENTION_MS: Final = 366 * DAY_SECONDS * 1000
@@ -58,14 +65,14 @@ STAGING_MS: Final = 60_000
 BLOB_LIMIT_BYTES: Final = 1 << 30
 
 Renewal = Literal["held", "cancelled", "lost"]
-Verdict = Literal["ok", "failed", "retry"]
+Verdict = Literal["ok", "failed", "over_budget", "retry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What follows: `run` a node, `join`, `start` or `cancel` the handoff."""
+    """What follows: `run` a node, or the `next` of a chain; `join`, `start` or `cancel` it all."""
 
-    kind: Literal["run", "join", "start", "cancel"]
+    kind: Literal["run", "next", "join", "start", "cancel"]
     node_id: str = ""
 
 
@@ -92,6 +99,8 @@ class Claim:
 
     `step` is 0 for the first run and counts continuations; `then` is the continuation's
     instruction, empty where the node's draft and its children's results simply become its result.
+    `by_deadline`: its timeout is what was left until the handoff's deadline. `after` is the node
+    before it in its chain, or empty.
     """
 
     handoff_id: str
@@ -111,6 +120,8 @@ class Claim:
     nodes_left: int
     timeout_seconds: float
     lease_seconds: float
+    by_deadline: bool = False
+    after: str = ""
 
     @property
     def depth(self) -> int:
@@ -127,10 +138,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """A node's state after it asked for children: `suspended`, or `cancelled`; what follows."""
+
+    state: str
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """What a worker reports about a node besides its content. No content, no secrets.
 
-    `details` is JSON text, which the scripts do not look into.
+    `usage` and `cost_usd` are what no permit was settled for. `details` is JSON text, which the
+    scripts do not look into.
     """
 
     error_type: str = ""
@@ -147,7 +167,7 @@ class Ending:
             "error_type": self.error_type,
             "error": self.error,
             "usage": self.usage,
-            "cost_usd": self.cost_usd,
+            "cost_nano": to_nano(Decimal(str(self.cost_usd))),
             "details": self.details,
             "size_bytes": self.size_bytes,
         }
@@ -181,13 +201,14 @@ class HandoffTree:
             for first in range(0, len(request.tasks), SLICE):
                 tasks = request.tasks[first : first + SLICE]
                 plan = {
-                    str(first + slot): _encode_plan(task.instruction, task.runner or default_runner)
+                    str(first + slot): encode_plan(task.instruction, task.runner or default_runner)
                     for slot, task in enumerate(tasks)
                 }
                 pipeline = self._redis.pipeline(transaction=True)
                 pipeline.hset(staged, mapping=plan)
                 pipeline.pexpire(staged, STAGING_MS)
                 pipeline.execute()
+            reach("submit.staged")
             pipeline = self._redis.pipeline(transaction=False)
             now_seconds = _seconds(self._redis)
             for index in (INDEX, OPEN):
@@ -195,8 +216,9 @@ class HandoffTree:
                 pipeline.pexpire(index, INDEX_RETENTION_MS)
             pipeline.zremrangebyrank(INDEX, 0, -MAX_LISTED - 1)
             pipeline.execute()
-            header = json.dumps(_header(request))
-            opened = _OPEN(self._redis, [keys.base], [header, len(request.tasks), staged])
+            reach("submit.listed")
+            header, caps = json.dumps(_header(request)), json.dumps(_caps(request.budget))
+            opened = _OPEN(self._redis, [keys.base], [header, len(request.tasks), staged, caps])
         if opened < 0:
             raise _another_request()
 
@@ -209,20 +231,31 @@ class HandoffTree:
             return None
         return RecordedRequest(digest.decode(), version.decode())
 
-    def start(self, handoff_id: str) -> int:
-        """Put the first level under the sweep's care; the number of its nodes, 0 if it is over."""
-        keys = HandoffKeys.of(handoff_id)
-        first, count = 0, 0
-        with redis_errors(self._redis):
-            while first >= 0:
-                _, count, first = _START(self._redis, [keys.base], [first, SLICE])
-        return int(count)
+    def start(self, handoff_id: str) -> tuple[tuple[Move, ...], int]:
+        """Put the first nodes under the sweep's care.
 
-    def claim(self, handoff_id: str, node_id: str, worker: str) -> Claim | Refusal:
-        """Take a waiting node, with a lease and a new fencing token."""
+        Returns:
+            Those to publish, none if it is over; and how many the first level has, 0 then.
+        """
+        with redis_errors(self._redis):
+            _, moves, first_level = _START(self._redis, [HandoffKeys.of(handoff_id).base], [])
+        return _moves(moves), int(first_level)
+
+    def claim(
+        self, handoff_id: str, node_id: str, worker: str, *, apart: bool = False
+    ) -> Claim | Refusal:
+        """Take a waiting node, with a lease and a new fencing token.
+
+        One whose worker was lost more than once may be what kills them: it is refused as `apart`,
+        but to a process of its own, which says so by `apart`.
+        """
         keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            answer = _CLAIM(self._redis, [keys.base], [node_id, worker, new_operation_id()])
+            answer = _CLAIM(
+                self._redis,
+                [keys.base],
+                [node_id, worker, new_operation_id(), "1" if apart else "0"],
+            )
         if answer[0] == b"refused":
             return Refusal(answer[1].decode(), _moves(answer[2]))
         plan = json.loads(answer[5])
@@ -244,6 +277,8 @@ class HandoffTree:
             nodes_left=answer[12],
             timeout_seconds=answer[13] / 1000,
             lease_seconds=answer[14] / 1000,
+            by_deadline=answer[15] == b"1",
+            after=answer[16].decode(),
         )
 
     def renew(self, leases: Sequence[tuple[str, str, int]]) -> list[Renewal]:
@@ -262,16 +297,17 @@ class HandoffTree:
                     raise answers[position]
         return [answer.decode() for answer in answers]
 
-    def find_cancelled(self, handoff_ids: Sequence[str]) -> set[str]:
-        """Which of these handoffs have been cancelled, in one round trip."""
-        if not handoff_ids:
+    def find_stopped(self, nodes: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these nodes, each (handoff, node), have been cancelled, in one round trip."""
+        if not nodes:
             return set()
+        handoff_ids = sorted({handoff_id for handoff_id, _ in nodes})
         pipeline = self._redis.pipeline(transaction=False)
         for handoff_id in handoff_ids:
-            pipeline.hexists(HandoffKeys.of(handoff_id).base, "cancelled_at")
+            pipeline.hmget(HandoffKeys.of(handoff_id).base, ["cancelled_at", "cuts"])
         with redis_errors(self._redis):
-            answers = pipeline.execute()
-        return {each for each, gone in zip(handoff_ids, answers, strict=True) if gone}
+            answers = dict(zip(handoff_ids, pipeline.execute(), strict=True))
+        return {(handoff, node) for handoff, node in nodes if _is_stopped(node, *answers[handoff])}
 
     def finish(
         self, claim: Claim, verdict: Verdict, ending: Ending, content: str | None = None
@@ -299,42 +335,43 @@ class HandoffTree:
                     raise _fenced(claim, state.decode())
 
     def suspend(
-        self, claim: Claim, children: Sequence[ChildTask], then: str, draft: str
-    ) -> list[str]:
-        """Write the children's plan and the node's suspension at once; the children's ids.
+        self, claim: Claim, chains: Sequence[Sequence[ChildTask]], then: str, draft: str
+    ) -> Suspension:
+        """Write the children's plan and the node's suspension at once.
+
+        Args:
+            claim: on the node.
+            chains: its children in slot order; those of one chain run one after the other.
+            then: the continuation's instruction; empty: none.
+            draft: what it returned before it waits.
 
         Raises:
-            FencedError: the claim has passed to another worker, or the handoff was cancelled.
+            FencedError: the claim has passed to another worker.
             SpawnLimitError: the handoff would get too many nodes; nothing was written.
         """
         keys = HandoffKeys.of(claim.handoff_id)
         plan_key = keys.staging(claim.node_id, claim.fence, "plan")
         draft_key = keys.staging(claim.node_id, claim.fence, "draft")
-        plan = {
-            f"{claim.node_id}.{claim.child_count + index}": _encode_plan(
-                child.instruction, child.runner or claim.runner
-            )
-            for index, child in enumerate(children)
-        }
+        spawning = plan_spawning(claim.node_id, claim.child_count, claim.runner, chains, then)
         blob = pack_blob(encode_text(draft))
         args: list[str | bytes | float] = [
-            claim.node_id, claim.fence, len(children), plan_key, draft_key,
+            claim.node_id, claim.fence, spawning.count, plan_key, draft_key, spawning.request(),
         ]  # fmt: skip
         with redis_errors(self._redis):
             while True:
                 pipeline = self._redis.pipeline(transaction=False)
-                _stage_plan(pipeline, plan_key, {**plan, f"{claim.node_id}:then": then})
+                _stage_plan(pipeline, plan_key, spawning.plan)
                 pipeline.set(draft_key, blob, px=STAGING_MS)
                 kind, *rest = _SUSPEND.after(pipeline, self._redis, [keys.base], args)
-                if kind == b"suspended":
-                    return list(plan)
+                if kind in (b"suspended", b"cancelled"):
+                    return Suspension(kind.decode(), _moves(rest[0]))
                 if kind == b"limit":
                     raise SpawnLimitError(
-                        f"node {claim.node_id} may not spawn {len(children)} children: "
+                        f"node {claim.node_id} may not spawn {spawning.count} children: "
                         f"{rest[0].decode()} is {rest[1]}"
                     )
                 if kind != b"missing":
-                    raise _fenced(claim, kind.decode())
+                    raise _fenced(claim, rest[0].decode())
 
     def claim_join(self, handoff_id: str, worker: str) -> int | None:
         """Take the join; its fencing token, or None if it is not due or somebody else has it."""
@@ -365,36 +402,68 @@ class HandoffTree:
                 if kind != b"missing":
                     return bool(kind == b"done")
 
-    def cancel(self, handoff_id: str) -> str:
-        """Cancel: nothing is claimed from now on, waiting nodes have ended; the state it got.
+    def cancel(self, handoff_id: str, node_id: str | None = None) -> tuple[str, tuple[Move, ...]]:
+        """Cancel: none of it is claimed from now on, waiting nodes have ended.
 
-        `running` means that leased nodes have yet to notice; it becomes `cancelled` when they do.
+        No paid call is sent after the return: it waits until every permit that was given before
+        is settled or over, at most `SEND_WITHIN_SECONDS`.
+
+        Args:
+            handoff_id: the handoff.
+            node_id: only this node, and all below it; None: all of it.
+
+        Returns:
+            The handoff's state (`running` where leased nodes have yet to notice, or others go
+            on), and what is to be published.
+
+        Raises:
+            HandoffNotFoundError: it does not exist or has expired.
+            InvalidInputError: it has no such node.
         """
         keys = HandoffKeys.of(handoff_id)
+        root = node_id or ""
         with redis_errors(self._redis):
-            state, *_ = _CANCEL(self._redis, [keys.base], [1, 0])
-            self.start(handoff_id)
-            if state == b"running":
-                state = self._cancel_waiting(keys)
-        if state == b"gone":
-            raise _unknown(handoff_id)
-        return str(state.decode())
+            state, moves = self._cancel_waiting(keys, root)
+            if state == b"gone":
+                raise _unknown(handoff_id)
+            if state == b"unknown":
+                raise InvalidInputError("node_id", "a node of the handoff", root)
+            reach("cancel.sliced")
+            self._await_permits(keys)
+        return state.decode(), moves
 
-    def _cancel_waiting(self, keys: HandoffKeys) -> bytes:
-        """End the waiting nodes, a slice a call; the handoff's state then.
+    def _cancel_waiting(self, keys: HandoffKeys, root: str) -> tuple[bytes, tuple[Move, ...]]:
+        """End the waiting nodes, a slice a call; the handoff's state then, and what follows.
 
         A renewal moves its node behind those that wait, which shifts some of them out of the next
         slice: so pass follows pass while any node ends.
         """
-        left, skip = -1, 0
+        moves: list[Move] = []
+        ended_in_pass, skip = 0, 0
         while True:
-            state, waiting, passed, seen = _CANCEL(self._redis, [keys.base], [CANCEL_SLICE, skip])
-            if state != b"running" or not waiting or (not seen and waiting == left):
-                return bytes(state)
-            left, skip = (left, skip + passed) if seen else (waiting, 0)
+            state, ended, passed, seen, published = _CANCEL(
+                self._redis, [keys.base], [CANCEL_SLICE, skip, root]
+            )
+            reach("cancel.marked")
+            moves.extend(_moves(published))
+            ended_in_pass += ended
+            if state != b"running" or (not seen and not ended_in_pass):
+                return bytes(state), tuple(moves)
+            if seen or ended:
+                skip += passed
+            else:
+                ended_in_pass, skip = 0, 0
 
-    def reopen(self, handoff_id: str, node_id: str | None) -> list[str]:
-        """Have an ended handoff go on with what has not ended ok; the nodes to publish.
+    def _await_permits(self, keys: HandoffKeys) -> None:
+        """Until no worker may send a call by a permit that it was given so far."""
+        last_send_at = self._redis.hget(keys.base, "last_send_at")
+        if last_send_at is None:
+            return
+        while self._redis.hlen(keys.permits) and _seconds(self._redis) * 1000 < int(last_send_at):
+            time.sleep(PERMIT_POLL_SECONDS)
+
+    def reopen(self, handoff_id: str, node_id: str | None, budget: Budget | None = None) -> None:
+        """Have an ended handoff go on with what has not ended ok; it is to be started anew.
 
         The next tree is staged, and takes the place of the last in one script.
 
@@ -404,52 +473,63 @@ class HandoffTree:
         """
         keys = HandoffKeys.of(handoff_id)
         operation_id = new_operation_id()
-        staged = [keys.staging_reopening(operation_id, what) for what in ("nodes", "due")]
+        staged = [keys.staging_reopening(operation_id, what) for what in ("nodes", "queue")]
         with redis_errors(self._redis):
             while True:
-                round_, wake_ms, tree = self._plan_reopening(handoff_id, keys, node_id)
-                self._stage_reopening(staged, tree, wake_ms)
+                round_, tree = self._plan_reopening(handoff_id, keys, node_id)
+                self._stage_reopening(staged, tree)
+                reach("retry.staged")
                 counts = {state: tree.counts.get(state, 0) for state in NODE_STATES}
                 request = {
                     "id": operation_id, "round": round_, "pending": tree.pending, "counts": counts,
+                    "caps": _caps(budget),
                 }  # fmt: skip
                 # Listed first: one that goes on and is not listed, no sweep would look after.
                 pipeline = self._redis.pipeline(transaction=False)
                 pipeline.zadd(OPEN, {handoff_id: _seconds(self._redis)})
                 pipeline.pexpire(OPEN, INDEX_RETENTION_MS)
                 pipeline.execute()
+                reach("retry.listed")
                 state = _REOPEN(self._redis, [keys.base], [json.dumps(request), *staged])
                 if state == b"reopened":
-                    return tree.waiting
+                    return
 
     def _plan_reopening(
         self, handoff_id: str, keys: HandoffKeys, node_id: str | None
-    ) -> tuple[int, float, Reopening]:
-        """The next round's number and tree, and when the sweep should look at it (ms)."""
+    ) -> tuple[int, Reopening]:
+        """The next round's number and tree."""
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.base, ["state", "round", "patience_ms"])
-        pipeline.hkeys(keys.plan)
+        pipeline.hmget(keys.base, ["state", "round", "first_level"])
         pipeline.hgetall(keys.nodes)
-        (state, round_, patience_ms), planned, stored = pipeline.execute()
+        (state, round_, first_level), stored = pipeline.execute()
         if state is None:
             raise _unknown(handoff_id)
         if state.decode() not in TERMINAL_HANDOFF_STATES:
             raise InvalidInputError("handoff_id", "one that has ended", f"<{state.decode()}>")
         next_round = int(round_ or 0) + 1
-        ids = sorted(each.decode() for each in planned if b":" not in each)
-        known = {each.decode(): node.decode() for each, node in stored.items()}
-        tree = plan_reopening(ids, known, next_round, node_id)
-        return next_round, _seconds(self._redis) * 1000 + int(patience_ms), tree
+        known = {each.decode(): json.loads(node) for each, node in stored.items()}
+        chained = [each for each, node in known.items() if node.get("chains")]
+        pipeline = self._redis.pipeline(transaction=False)
+        for parent_id in chained:
+            pipeline.hgetall(keys.plan_below(parent_id))
+        plans = pipeline.execute() if chained else []
+        before = {
+            name.decode().removesuffix(":after"): value.decode()
+            for plan in plans
+            for name, value in plan.items()
+            if name.endswith(b":after")
+        }
+        return next_round, plan_reopening(int(first_level), known, before, next_round, node_id)
 
-    def _stage_reopening(self, staged: Sequence[str], tree: Reopening, wake_ms: float) -> None:
-        nodes_key, due_key = staged
+    def _stage_reopening(self, staged: Sequence[str], tree: Reopening) -> None:
+        nodes_key, queue_key = staged
         entries = list(tree.nodes.items())
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.delete(*staged)
         for first in range(0, len(entries), SLICE):
             pipeline.hset(nodes_key, mapping=dict(entries[first : first + SLICE]))
         for first in range(0, len(tree.waiting), SLICE):
-            pipeline.zadd(due_key, dict.fromkeys(tree.waiting[first : first + SLICE], wake_ms))
+            pipeline.rpush(queue_key, *map(_range_of_one, tree.waiting[first : first + SLICE]))
         for key in staged:
             pipeline.pexpire(key, STAGING_MS)
         pipeline.execute()
@@ -534,7 +614,7 @@ class HandoffTree:
             pipeline.execute()
 
 
-def _stage_plan(pipeline: BinaryPipeline, key: str, plan: dict[str, str]) -> None:
+def _stage_plan(pipeline: BinaryPipeline, key: str, plan: Mapping[str, str]) -> None:
     entries = list(plan.items())
     pipeline.delete(key)  # what a refused spawn of the same claim staged is not to be mixed in
     for first in range(0, len(entries), SLICE):
@@ -563,12 +643,33 @@ def _header(request: HandoffRequest) -> dict[str, str | int]:
         "max_depth": limits.max_depth,
         "max_children": limits.max_children,
         "max_nodes": limits.max_nodes,
+        "window": limits.window,
         "retention_ms": limits.retention_seconds * 1000,
+        **_deadline(request.budget),
     }
 
 
-def _encode_plan(instruction: str, runner: str) -> str:
-    return json.dumps({"instruction": instruction, "runner": runner}, ensure_ascii=False)
+def _deadline(budget: Budget | None) -> dict[str, int]:
+    if budget is None or budget.deadline_seconds is None:
+        return {}
+    return {"deadline_ms": max(1, round(budget.deadline_seconds * 1000))}
+
+
+def _caps(budget: Budget | None) -> dict[str, int]:
+    return {} if budget is None else budget.caps()
+
+
+def _range_of_one(node_id: str) -> str:
+    """A node as the queue has it: window.lua."""
+    parent_id, dot, slot = node_id.rpartition(".")
+    return f"{parent_id}{dot}:{slot}:{slot}"
+
+
+def _is_stopped(node_id: str, cancelled_at: bytes | None, cuts: bytes | None) -> bool:
+    if cancelled_at is not None:
+        return True
+    below = f"{node_id}."
+    return cuts is not None and any(below.startswith(f"{cut}.") for cut in cuts.decode().split(","))
 
 
 def _moves(encoded: bytes) -> tuple[Move, ...]:

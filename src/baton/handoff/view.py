@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from baton.agents.budget import to_usd
 from baton.clock import utc_from_ms
 from baton.errors import HandoffNotFoundError
 from baton.handoff.keys import INDEX, HandoffKeys
 from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES, Census, NodeRecord, Outcome
+from baton.handoff.packages import HandoffPackages
 from baton.redis_client import redis_errors, require_binary
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ _NODE_FIELDS: Final = (
     "error_type",
     "error",
     "size_bytes",
-    "cost_usd",
     "round",
 )
 
@@ -37,8 +38,10 @@ _NODE_FIELDS: Final = (
 class Event:
     """One entry of a handoff's stream.
 
-    `type` is `handoff` (its state changed), `node` (a node's state changed) or `progress` (a
-    runner said something). `id` orders the events and is where a reader can go on.
+    `type` is `handoff` (its state changed), `node` (a node's state changed), `progress` (a runner
+    said something), `cost` (a paid call was settled: `tokens`, `cost_usd`) or `acknowledgement`
+    (its package was `accepted` or `refused`; `text` says by whom). `id` orders the events and is
+    where a reader can go on.
     """
 
     id: str
@@ -48,6 +51,8 @@ class Event:
     state: str
     text: str
     error: str
+    tokens: int = 0
+    cost_usd: float = 0.0
 
 
 class HandoffView:
@@ -55,6 +60,7 @@ class HandoffView:
 
     def __init__(self, redis_client: redis.Redis) -> None:
         self._redis = require_binary(redis_client)
+        self.packages = HandoffPackages(redis_client)
 
     def outcome(self, handoff_id: str) -> Outcome:
         """The handoff's state now.
@@ -100,10 +106,26 @@ class HandoffView:
             pipeline.hgetall(keys.plan)
             pipeline.hgetall(keys.nodes)
             plan, nodes = (_decoded(answer) for answer in pipeline.execute())
-        if not plan:
-            raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
-        ids = sorted((key for key in plan if ":" not in key), key=_slot_order)
-        return [_node(node_id, plan[node_id], nodes.get(node_id)) for node_id in ids]
+            if not plan:
+                raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
+            parents = {each: count for each, node in nodes.items() if (count := _children(node))}
+            below = self._plans_below(keys, list(parents))
+        for parent_id, planned in below.items():
+            # Of children that a later spawn added since the nodes were read, nothing is told yet.
+            ids = (f"{parent_id}.{slot}" for slot in range(parents[parent_id]))
+            plan.update((each, planned[each]) for each in ids)
+        return [_node(each, plan[each], nodes.get(each)) for each in sorted(plan, key=_slot_order)]
+
+    def _plans_below(self, keys: HandoffKeys, parents: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The plans of each node's children, by parent."""
+        plans: dict[str, dict[str, str]] = {}
+        for first in range(0, len(parents), NODES_AT_ONCE):
+            batch = parents[first : first + NODES_AT_ONCE]
+            pipeline = self._redis.pipeline(transaction=False)
+            for parent_id in batch:
+                pipeline.hgetall(keys.plan_below(parent_id))
+            plans.update(zip(batch, map(_decoded, pipeline.execute()), strict=True))
+        return plans
 
     def siblings(self, handoff_id: str, parent_id: str | None, count: int) -> list[NodeRecord]:
         """The first `count` children of a node, or of the handoff itself, in slot order.
@@ -115,11 +137,12 @@ class HandoffView:
         """
         keys = HandoffKeys.of(handoff_id)
         prefix = "" if parent_id is None else f"{parent_id}."
+        plan_key = keys.plan if parent_id is None else keys.plan_below(parent_id)
         found: list[NodeRecord] = []
         for first in range(0, count, NODES_AT_ONCE):
             ids = [f"{prefix}{slot}" for slot in range(first, min(first + NODES_AT_ONCE, count))]
             with redis_errors(self._redis):
-                plan = self._redis.hmget(keys.plan, ids)
+                plan = self._redis.hmget(plan_key, ids)
                 nodes = self._redis.hmget(keys.nodes, ids)
             for node_id, planned, stored in zip(ids, plan, nodes, strict=True):
                 if planned is None:
@@ -196,6 +219,14 @@ def _ended_after(events: Sequence[Event], *, ended: bool) -> bool:
     return ended
 
 
+def _children(stored: str) -> int:
+    """How many a node has spawned; most have none, and are not decoded."""
+    if '"children":0' in stored:
+        return 0
+    count: int = json.loads(stored)["children"]
+    return count
+
+
 def _slot_order(node_id: str) -> list[int]:
     return [int(part) for part in node_id.split(".")]
 
@@ -221,6 +252,7 @@ def _node(node_id: str, plan: str | bytes, stored: str | bytes | None) -> NodeRe
         ended_at=_instant(ended),
         duration_seconds=None if started is None or ended is None else (ended - started) / 1000,
         usage=node.get("usage", {}),
+        cost_usd=float(to_usd(node.get("cost_nano", 0))),
         details=json.loads(node.get("details", "{}")),
         child_count=node.get("children", 0),
         **{name: node[name] for name in _NODE_FIELDS if name in node},
@@ -237,4 +269,6 @@ def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         state=said.get("state", ""),
         text=said.get("text", ""),
         error=said.get("error", ""),
+        tokens=said.get("tokens", 0),
+        cost_usd=float(to_usd(said.get("nano", 0))),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from baton.content.text import encode_text
 from baton.content.tokens import estimate_tokens
 from baton.errors import SessionBusyError
+from baton.failpoints import reach
 from baton.ids import new_operation_id
 from baton.scripts import Script
 from baton.store.cutting import Cuts, Ground
@@ -220,9 +221,11 @@ class ContextWriter:
             pipeline.set(f"{prefix}{index}", chunk, px=STAGING_MS)
         request = self._request(plan, stamped, placed.staged, repair=bool(lost))
         request["wrapped_key"] = new_key.stored if new_key else ""
+        reach("store.committing")
         answer: list[Any] = _COMMIT.after(
             pipeline, self._redis, [draft.keys.base], [json.dumps(request), stamped.stored]
         )
+        reach("store.committed")
         if answer[0] in (b"accepted", b"repeated") and answer[2].decode() == stamped.etag:
             self._manifests.keep(stamped)
             self._reader.vouch_for(stamped.etag)

@@ -1,6 +1,6 @@
-"""The registry's keys: one hash per agent, and one index of them all.
+"""The swarm's keys: a hash for each agent, one index of them all, a hash of locks for each session.
 
-On a Redis Cluster the two lie in different slots, so no script may touch both.
+On a Redis Cluster they lie in different slots, so no script may touch two of them.
 """
 
 from __future__ import annotations
@@ -20,3 +20,12 @@ def agent_key(agent_id: object) -> str:
         InvalidIdError: the id could leave its place in a key.
     """
     return f"agents:{{{check_id(agent_id, 'agent_id')}}}"
+
+
+def locks_key(session_id: object) -> str:
+    """Hash: name -> JSON of a lock of the session; in the session's own slot.
+
+    Raises:
+        InvalidIdError: the id could leave its place in a key.
+    """
+    return f"locks:{{{check_id(session_id, 'session_id')}}}"

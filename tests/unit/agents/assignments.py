@@ -22,6 +22,7 @@ class PlainAssignment:
     attempt: int = 1
     seconds_left: float = 60.0
     cancelled: bool = False
+    package: object = None
     told: list = field(default_factory=list)
 
     @property

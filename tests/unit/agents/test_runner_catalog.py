@@ -172,6 +172,31 @@ def test_catalog_refuses_a_malformed_target_at_once(target):
         load_runners({"mine": target})
 
 
+def test_catalog_lists_built_in_runners_and_opens_them_when_asked(module):
+    """One that cannot be opened is listed all the same, says why, and may be opened later."""
+    opened = []
+
+    def open_once():
+        opened.append(1)
+        if len(opened) == 1:
+            raise SettingsError("BATON_KEY", "a key", "<unset>")
+        return OfflineRunner()
+
+    catalog = load_runners({}, built_in={"model": open_once})
+    assert "model" in catalog.names()
+    assert opened == []
+    with pytest.raises(SettingsError, match="BATON_KEY"):
+        catalog.get("model")
+    assert catalog.get("model") is catalog.get("model")
+    assert len(opened) == 2
+
+
+def test_catalog_lets_the_setting_win_over_a_built_in_that_needs_services(module):
+    """As over any other."""
+    catalog = load_runners({"model": f"{module}:shout"}, built_in={"model": OfflineRunner})
+    assert isinstance(catalog.get("model"), FunctionRunner)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, "новый\n"])
 def test_catalog_refuses_a_malformed_name(name):
     """A name that no task could carry fails where the setting is read."""

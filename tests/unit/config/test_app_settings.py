@@ -41,5 +41,7 @@ def test_app_settings_describe_every_field():
 
 def test_app_settings_never_show_a_secret():
     """A URL with a password stands in no repr."""
-    settings = load_settings(AppSettings, result_url="redis://:hush@localhost/1")
+    settings = load_settings(
+        AppSettings, result_url="redis://:hush@localhost/1", anthropic_api_key="sk-ant-hush"
+    )
     assert "hush" not in repr(settings)

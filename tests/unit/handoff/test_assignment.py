@@ -26,7 +26,14 @@ def claim(**changed):
 
 
 def assignment(report=lambda text: None, load=None, **changed):
-    return NodeAssignment(claim(**changed), load=load, report=report)
+    return NodeAssignment(
+        claim(**changed),
+        load=load,
+        report=report,
+        paying=None,
+        mark=lambda label, byte_position: f"{label} at {byte_position}",
+        before=lambda: "what came before",
+    )
 
 
 def spawn(given, *tasks, then=None):
@@ -74,7 +81,7 @@ def test_spawn_adds_up_to_the_limit_and_not_beyond():
     given = spawn(assignment(), "a", ChildTask("b", "other"), then="on")
     with pytest.raises(SpawnLimitError, match="handoff_max_children leaves 4"):
         spawn(given, "c", "d")
-    assert given.spawned == [ChildTask("a"), ChildTask("b", "other")]
+    assert given.spawned == [(ChildTask("a"),), (ChildTask("b", "other"),)]
     assert given.then == "on"
     assert spawn(given, " c ").spawned[-1] == ChildTask("c")
     with pytest.raises(SpawnLimitError, match="handoff_max_depth"):

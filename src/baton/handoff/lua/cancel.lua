@@ -1,33 +1,85 @@
--- Does: cancels a handoff: no node can be claimed from the first call on; ends waiting nodes, a
---       slice a call. Leased nodes end when their workers notice, or when their leases lapse.
---       Before the slices, start.lua must have entered every first-level node into `due`.
+-- Does: cancels a handoff, or a node and all below it: none of it can be claimed from the first call
+--       on; ends waiting nodes, a slice a call. Leased nodes end when their workers notice, or when
+--       their leases lapse.
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: members to look at   ARGV[2]: how many to skip, passed over before
--- Returns: {state, waiting nodes left, members passed over in this slice, members looked at}
+-- ARGV[3]: node, or "" for the handoff
+-- Returns: {state, nodes ended, members passed over in this slice, members looked at, publish JSON},
+--          or {"unknown", 0, 0, 0, "[]"} if there is no such node
 -- Errors:  none of its own
 -- include: tree.lua
+-- include: window.lua
 local base = KEYS[1]
+local limit, skip = tonumber(ARGV[1]), tonumber(ARGV[2])
+local root = ARGV[3]
 local state = redis.call('HGET', base, 'state')
 if state ~= 'running' then
-  return {state or 'gone', 0, 0, 0}
+  return {state or 'gone', 0, 0, 0, '[]'}
+end
+if root ~= '' and not load_node(base, root) then
+  return {'unknown', 0, 0, 0, '[]'}
 end
 local now_ms = redis_now_ms()
-cancel(base, now_ms)
-local skip = tonumber(ARGV[2])
-local ids = redis.call('ZRANGE', base .. ':due', skip, skip + tonumber(ARGV[1]) - 1)
-local passed = 0
-for _, id in ipairs(ids) do
+local publish = {}
+if root == '' then
+  cancel(base, now_ms)
+elseif not is_stopped(base, root) then
+  local cuts = redis.call('HGET', base, 'cuts')
+  redis.call('HSET', base, 'cuts', cuts and cuts .. ',' .. root or root)
+  emit(base, {type = 'progress', node = root, text = 'is being cancelled, and all below it'})
+end
+
+local ended = 0
+local function stop(id)
   local node = load_node(base, id)
   if node and node.state == 'waiting' then
-    end_node(base, id, node, stopped_state(base, node), now_ms, {})
-  elseif node and TERMINAL[node.state] then
+    end_node(base, id, node, stopped_state(base, node), now_ms, publish)
+    ended = ended + 1
+    return true
+  end
+  return false
+end
+
+local function is_below(id)
+  return root == '' or id == root or string.sub(id, 1, #root + 1) == root .. '.'
+end
+
+-- What is queued goes first. A root that is itself queued is in a range with its siblings: it stays
+-- there, ended, and is passed over when its turn comes.
+if skip == 0 then
+  if root ~= '' then
+    stop(root)
+  end
+  for _, entry in ipairs(redis.call('LRANGE', base .. ':queue', 0, -1)) do
+    local prefix, first, last = string.match(entry, '^(.*):(%d+):(%d+)$')
+    if ended >= limit then
+      break
+    end
+    if root == '' or string.sub(prefix, 1, #root + 1) == root .. '.' then
+      local stop_at = math.min(tonumber(last), tonumber(first) + limit - 1)
+      redis.call('LREM', base .. ':queue', 1, entry)
+      if stop_at < tonumber(last) then
+        redis.call('LPUSH', base .. ':queue',
+                   prefix .. ':' .. number_text(stop_at + 1) .. ':' .. last)
+      end
+      for slot = tonumber(first), stop_at do
+        redis.call('HINCRBY', base, 'queued', -1)
+        stop(prefix .. number_text(slot))
+      end
+    end
+  end
+end
+
+local ids = redis.call('ZRANGE', base .. ':due', skip, skip + limit - 1)
+local passed = 0
+for _, id in ipairs(ids) do
+  local node = is_below(id) and load_node(base, id)
+  if node and TERMINAL[node.state] then
     redis.call('ZREM', base .. ':due', id)
-  else
-    -- Leased; or `start`, which stays until the first level is in `due`: it is what the sweep
-    -- would go on from if this client died here.
+  elseif not node or not stop(id) then
     passed = passed + 1
   end
 end
-keep_alive(base)
-return {redis.call('HGET', base, 'state'),
-        tonumber(redis.call('HGET', base, 'n:waiting') or '0'), passed, #ids}
+fill_window(base, publish, now_ms)
+keep_alive(base, true)
+return {redis.call('HGET', base, 'state'), ended, passed, #ids, publish_json(publish)}

@@ -1,14 +1,16 @@
 -- Does: commits what became of a node, for the holder of its newest fencing token only
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | retry
--- ARGV[4]: JSON {error_type, error, usage, cost_usd, details (JSON text), size_bytes,
---          retry_after_ms}
+-- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | over_budget | retry
+-- ARGV[4]: JSON {error_type, error, usage, cost_nano, details (JSON text), size_bytes,
+--          retry_after_ms}; usage and cost are what no permit was settled for
 -- ARGV[5]: staging key of the result, or ""
 -- Returns: {"done", the state the node got, publish JSON}, {"fenced", state, "[]"} for a late
 --          worker, {"missing", "", "[]"} if the staged result has expired. Asked twice, answers
 --          the same.
 -- Errors:  none of its own
 -- include: tree.lua
+-- include: window.lua
+-- include: budget.lua
 local base = KEYS[1]
 local id = ARGV[1]
 local fence = tonumber(ARGV[2])
@@ -16,7 +18,6 @@ local verdict = ARGV[3]
 local extra = cjson.decode(ARGV[4])
 local staged = ARGV[5]
 local node = load_node(base, id)
-local cancelled, max_attempts = unpack(header(base, 'cancelled_at', 'max_attempts'))
 if not node then
   return {'fenced', 'gone', '[]'}
 end
@@ -26,10 +27,13 @@ if node.finished_by == fence and node.fence == fence then
     return {'done', node.state, '[["cancel"]]'}
   end
   local parent = parent_id ~= '' and load_node(base, parent_id)
+  local next_id = redis.call('HGET', plan_of(base, id), id .. ':next')
   if state == 'joining' then
     return {'done', node.state, '[["join"]]'}
   elseif parent and parent.state == 'waiting' then
     return {'done', node.state, cjson.encode({{'run', parent_id}})}
+  elseif next_id and node.state == 'ok' then
+    return {'done', node.state, cjson.encode({{'next', next_id}})}
   end
   return {'done', node.state, '[]'}
 end
@@ -42,11 +46,15 @@ end
 
 local now_ms = redis_now_ms()
 local publish = {}
-for _, name in ipairs({'error_type', 'error', 'usage', 'cost_usd', 'details', 'size_bytes'}) do
+for _, name in ipairs({'error_type', 'error', 'details', 'size_bytes'}) do
   node[name] = extra[name]
 end
+if extra.usage or extra.cost_nano then
+  spend(base, id, node, extra.usage or {}, extra.cost_nano or 0)
+end
 node.finished_by = fence
-if cancelled then
+local max_attempts = redis.call('HGET', base, 'max_attempts')
+if is_stopped(base, id) then
   verdict = 'cancelled'
 elseif verdict == 'retry' and node.attempt >= tonumber(max_attempts) then
   verdict = 'failed'
@@ -66,5 +74,6 @@ elseif staged ~= '' then
   redis.call('DEL', staged)
 end
 end_node(base, id, node, verdict, now_ms, publish)
+fill_window(base, publish, now_ms)
 keep_alive(base)
-return {'done', verdict, #publish > 0 and cjson.encode(publish) or '[]'}
+return {'done', verdict, publish_json(publish)}

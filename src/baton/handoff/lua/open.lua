@@ -1,7 +1,7 @@
 -- Does: opens a handoff whose plan has been staged: from here on it exists for all others
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: JSON of the header fields, `request` its digest   ARGV[2]: number of first-level nodes
--- ARGV[3]: staging key of the plan
+-- ARGV[3]: staging key of the plan   ARGV[4]: JSON of the budget's caps
 -- Returns: 1 opened, 0 this request has opened it already, -1 another request has
 -- Errors:  BATON_PLAN if the plan does not hold that many nodes
 -- include: tree.lua
@@ -21,9 +21,16 @@ redis.call('RENAME', ARGV[3], base .. ':plan')
 for name, value in pairs(fields) do
   redis.call('HSET', base, name, value)
 end
+for name, cap in pairs(cjson.decode(ARGV[4])) do
+  redis.call('HSET', base .. ':budget', name, number_text(cap))
+end
+if fields.deadline_ms then
+  redis.call('HSET', base, 'deadline_at', number_text(now_ms + fields.deadline_ms))
+end
 redis.call('HSET', base, 'state', 'running', 'created_at', number_text(now_ms),
-           'total', count, 'pending', count, 'n:waiting', count)
+           'total', count, 'pending', count, 'n:waiting', count, 'queued', count)
+redis.call('RPUSH', base .. ':queue', ':0:' .. number_text(count - 1))
 wake_at(base, 'start', now_ms + tonumber(fields.patience_ms))
 emit(base, {type = 'handoff', state = 'running', nodes = count})
-keep_alive(base)
+keep_alive(base, true)
 return 1

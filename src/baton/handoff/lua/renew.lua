@@ -6,8 +6,7 @@
 -- include: tree.lua
 local base = KEYS[1]
 local id = ARGV[1]
-local state, cancelled, lease_ms, join_fence =
-  unpack(header(base, 'state', 'cancelled_at', 'lease_ms', 'join_fence'))
+local state, lease_ms, join_fence = unpack(header(base, 'state', 'lease_ms', 'join_fence'))
 local until_ms = redis_now_ms() + tonumber(lease_ms or '0')
 if id == 'join' then
   if state ~= 'joining' or join_fence ~= ARGV[2] then
@@ -23,5 +22,5 @@ if not node or node.state ~= 'leased' or node.fence ~= tonumber(ARGV[2]) then
   return 'lost'
 end
 wake_at(base, id, math.min(until_ms, node.deadline))
-keep_alive(base)
-return cancelled and 'cancelled' or 'held'
+redis.call('PEXPIRE', plan_of(base, id), keep_alive(base, true))
+return is_stopped(base, id) and 'cancelled' or 'held'

@@ -1,7 +1,7 @@
 -- Does: has an ended handoff go on, with nodes as staged: everything at once, whatever its size
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: JSON {id, round, pending, counts: {state: nodes}}   ARGV[2]: staging key of the nodes' hash
--- ARGV[3]: staging key of the due set
+-- ARGV[1]: JSON {id, round, pending, counts: {state: nodes}, caps: {name: cap}}
+-- ARGV[2]: staging key of the nodes' hash   ARGV[3]: staging key of the queue
 -- Returns: "reopened"; "missing" if what was staged has expired; else the state that the handoff is
 --          in, as it has not ended, or not in the round before. Asked twice, answers the same.
 -- Errors:  none of its own
@@ -21,16 +21,26 @@ if redis.call('EXISTS', ARGV[2], ARGV[3]) ~= 2 then
   return 'missing'
 end
 redis.call('RENAME', ARGV[2], base .. ':nodes')
-redis.call('RENAME', ARGV[3], base .. ':due')
-redis.call('HDEL', base, 'ended_at', 'cancelled_at', 'failed_fast', 'error', 'error_type',
+redis.call('RENAME', ARGV[3], base .. ':queue')
+redis.call('DEL', base .. ':breaker')
+for name, cap in pairs(request.caps) do
+  redis.call('HSET', base .. ':budget', name, number_text(cap))
+end
+redis.call('HDEL', base, 'cuts', 'ended_at', 'cancelled_at', 'failed_fast', 'error', 'error_type',
            'ended_by', 'join_until', 'join_claimed_by', 'join_worker')
+local now_ms = redis_now_ms()
+local patience, deadline_ms = unpack(header(base, 'patience_ms', 'deadline_ms'))
+if deadline_ms then
+  redis.call('HSET', base, 'deadline_at', number_text(now_ms + tonumber(deadline_ms)))
+end
+wake_at(base, 'start', now_ms + tonumber(patience))
 -- A join of the round before must not end this one; attempts are counted from here.
 local join_base = redis.call('HINCRBY', base, 'join_fence', 1)
 redis.call('HSET', base, 'state', 'running', 'round', request.round, 'reopened_by', request.id,
-           'pending', request.pending, 'join_base', join_base)
+           'pending', request.pending, 'join_base', join_base, 'queued', request.counts.waiting)
 for each, count in pairs(request.counts) do
   redis.call('HSET', base, 'n:' .. each, count)
 end
 emit(base, {type = 'handoff', state = 'running', round = request.round})
-keep_alive(base)
+keep_alive(base, true)
 return 'reopened'

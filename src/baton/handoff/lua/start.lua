@@ -1,28 +1,24 @@
--- Does: notes that the first-level nodes are being published: the sweep now looks after them, a
---       slice a call, rather than after the start
+-- Does: begins to publish a handoff's nodes: a window of them, now under the sweep's care
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: index of the first node of this slice   ARGV[2]: nodes in a slice
--- Returns: {state, first-level nodes, next index or -1}
+-- Returns: {state, publish JSON, first-level nodes}. Asked again, what is published then are the nodes under its care.
 -- Errors:  none of its own
 -- include: tree.lua
+-- include: window.lua
 local base = KEYS[1]
-local state, first_level, patience = unpack(header(base, 'state', 'first_level', 'patience_ms'))
+local state, window, first_level = unpack(header(base, 'state', 'window', 'first_level'))
 if state ~= 'running' then
-  return {state or '', 0, -1}
+  return {state or 'gone', '[]', 0}
 end
-local now_ms = redis_now_ms()
-local count = tonumber(first_level)
-local first = tonumber(ARGV[1])
-local last = math.min(first + tonumber(ARGV[2]), count) - 1
-for slot = first, last do
-  local id = number_text(slot)
-  if not redis.call('HGET', base .. ':nodes', id) then
-    redis.call('ZADD', base .. ':due', 'NX', number_text(now_ms + tonumber(patience)), id)
+local publish = {}
+if redis.call('ZREM', base .. ':due', 'start') == 1 then
+  fill_window(base, publish, redis_now_ms())
+else
+  for _, id in ipairs(redis.call('ZRANGE', base .. ':due', 0, tonumber(window) - 1)) do
+    local node = load_node(base, id)
+    if node and node.state == 'waiting' then
+      publish[#publish + 1] = {'run', id}
+    end
   end
 end
-if last + 1 < count then
-  return {state, count, last + 1}
-end
-redis.call('ZREM', base .. ':due', 'start')
-keep_alive(base)
-return {state, count, -1}
+keep_alive(base, true)
+return {state, publish_json(publish), tonumber(first_level)}

@@ -6,9 +6,11 @@
 -- Returns: {state, publish JSON, members looked at}
 -- Errors:  none of its own
 -- include: tree.lua
+-- include: window.lua
+-- include: budget.lua
 local base = KEYS[1]
-local state, cancelled, patience, max_attempts =
-  unpack(header(base, 'state', 'cancelled_at', 'patience_ms', 'max_attempts'))
+local state, patience, max_attempts, deadline =
+  unpack(header(base, 'state', 'patience_ms', 'max_attempts', 'deadline_at'))
 if state ~= 'running' and state ~= 'joining' then
   return {state or 'gone', '[]', 0}
 end
@@ -32,27 +34,30 @@ end
 
 local function look_at(id, node, due_ms)
   if node.state == 'waiting' then
-    if cancelled then
-      end_node(base, id, node, stopped_state(base, node), now_ms, publish)
+    local barred = barred_state(base, id, node, deadline, now_ms)
+    if barred then
+      end_node(base, id, node, barred, now_ms, publish)
     else
       publish_again(id, node)
     end
   elseif node.state ~= 'leased' then
     redis.call('ZREM', base .. ':due', id)
-  elseif cancelled then
+  elseif is_stopped(base, id) then
     end_node(base, id, node, 'cancelled', now_ms, publish)
   elseif due_ms >= node.deadline then
     -- Its lease was renewed up to its deadline; one that lapsed before was a lost worker's,
     -- however late this sweep comes.
-    node.error_type = 'TimeoutError'
-    node.error = 'it ran longer than its timeout of '
-                 .. string.format('%g s', (node.deadline - node.claimed_at) / 1000)
-    end_node(base, id, node, 'failed', now_ms, publish)
+    node.error_type = node.by_deadline and 'OverBudgetError' or 'TimeoutError'
+    node.error = node.by_deadline and "the handoff's deadline passed while it ran"
+                 or 'it ran longer than its timeout of '
+                    .. string.format('%g s', (node.deadline - node.claimed_at) / 1000)
+    end_node(base, id, node, node.by_deadline and 'over_budget' or 'failed', now_ms, publish)
   elseif node.attempt >= tonumber(max_attempts) then
     node.error_type = 'LostError'
     node.error = 'its worker was lost in each of ' .. number_text(node.attempt) .. ' attempts'
     end_node(base, id, node, 'lost', now_ms, publish)
   else
+    node.losses = (node.losses or 0) + 1
     move(base, id, node, 'waiting')
     save_node(base, id, node)
     wake_at(base, id, now_ms + patience_ms)
@@ -60,6 +65,7 @@ local function look_at(id, node, due_ms)
   end
 end
 
+lapse_permits(base, now_ms)
 local members = redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', number_text(now_ms),
                            'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[1]))
 for i = 1, #members, 2 do
@@ -76,6 +82,7 @@ for i = 1, #members, 2 do
     end
   end
 end
-keep_alive(base)
-return {redis.call('HGET', base, 'state'), #publish > 0 and cjson.encode(publish) or '[]',
-        #members / 2}
+local more = fill_window(base, publish, now_ms)
+keep_alive(base, true)
+return {redis.call('HGET', base, 'state'), publish_json(publish),
+        more and tonumber(ARGV[1]) or #members / 2}

@@ -1,0 +1,59 @@
+"""What a handoff cost, as `baton handoff show` tells it."""
+
+from __future__ import annotations
+
+import pytest
+
+from baton.agents.cache_report import CacheReport, merge
+from baton.agents.runner import RunnerResult, Usage
+from baton.handoff.package import TaskSpec
+from baton_command import BatonCommand
+
+WARMING = CacheReport(calls=1, writes=1, written_tokens=90_000, saved_nano=-11_250_000)
+READ = CacheReport(calls=1, hits=1, read_tokens=90_000, saved_nano=8_100_000)
+
+
+class Paid:
+    """A runner of two nodes; the first one warms."""
+
+    name = "paid"
+
+    def run(self, assignment):
+        read = Usage(input_tokens=100, output_tokens=20, cache_read_tokens=90_000)
+        if assignment.node_id == "0":
+            report, usage = merge([WARMING, READ]), Usage(100, 20, 90_000, 90_000)
+            return RunnerResult("ok", usage, 0.01217, {"cache": report.as_dict()})
+        return RunnerResult("ok", read, 0.00092, {"cache": READ.as_dict()})
+
+
+@pytest.fixture
+def handoff(make_bench):
+    bench = make_bench({"paid": Paid()})
+    return bench.run(
+        TaskSpec(instruction="one", runner="paid"), TaskSpec(instruction="two", runner="paid")
+    )
+
+
+@pytest.fixture
+def baton(tmp_path, redis_server):
+    return BatonCommand(tmp_path, "handoff", BATON_REDIS_URL=redis_server.url)
+
+
+def test_handoff_shows_what_it_cost(baton, handoff):
+    """Dollars, tokens, and what the cache did, over all nodes."""
+    shown = baton("show", handoff.handoff_id).stdout.decode()
+    assert "cost     $0.0131" in shown
+    assert "270,200 in (180,000 read from the cache, 90,000 written to it), 40 out" in shown
+    assert "2 hit, 1 wrote, 0 missed; saved $0.0050" in shown
+
+
+def test_handoff_tells_what_it_cost_as_json(baton, handoff):
+    """The same, in fields of their own."""
+    shown = baton.json("show", handoff.handoff_id)
+    assert shown["cost_usd"] == 0.01309
+    assert shown["usage"] == {
+        "input_tokens": 200, "output_tokens": 40, "cache_write_tokens": 90_000,
+        "cache_read_tokens": 180_000,
+    }  # fmt: skip
+    assert shown["cache"]["saved_usd"] == 0.00495
+    assert (shown["cache"]["hits"], shown["cache"]["misses"]) == (2, {})

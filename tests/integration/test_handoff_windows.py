@@ -1,0 +1,210 @@
+"""A handoff publishes a window of its nodes at a time: others have their turn between."""
+
+from __future__ import annotations
+
+import pytest
+
+from baton.agents.runner import ChildChain, ChildTask
+from baton.errors import InvalidInputError
+from baton.handoff.keys import HandoffKeys
+from baton.handoff.package import Limits
+from handoff_bench import Killed, check_census, check_expiries, endings, states
+
+NARROW = Limits(lease_seconds=30, node_timeout_seconds=60, window=5)
+
+
+def run_messages(bench):
+    return sum(message.kind == "run" for message in bench.queue.messages)
+
+
+def waits_in_front(bench, handoff):
+    """How many messages a worker takes before the handoff's first node."""
+    kinds = [(each.kind, each.handoff_id) for each in bench.queue.messages]
+    return kinds.index(("run", handoff.handoff_id))
+
+
+def test_ten_thousand_nodes_hold_up_a_single_one_by_a_window(make_bench):
+    """Their messages are a window's, so a later handoff's node is behind those only."""
+    bench = make_bench()
+    large = bench.submit(*[f"task {n}" for n in range(10_000)])
+    bench.handle(bench.queue.take())
+    single = bench.submit("alone")
+    bench.queue.messages.rotate(1)  # the start has a queue of its own
+    bench.handle(bench.queue.take())
+    assert waits_in_front(bench, single) == 128
+    for _ in range(129):
+        bench.handle(bench.queue.take())
+    assert states(single) == {"0": "ok"}
+    assert large.outcome().census["ok"] == 128
+    assert run_messages(bench) == 128
+    assert bench.client.zcard(HandoffKeys.of(large.handoff_id).due) == 128
+    large.cancel()
+    bench.pump()
+    assert large.outcome().state == "cancelled"
+    check_census(bench.client, large.handoff_id)
+
+
+def test_every_node_of_a_wide_handoff_runs_once(make_bench):
+    bench = make_bench(limits=NARROW)
+    handoff = bench.run(*[f"task {n}" for n in range(40)], workers=3)
+    assert handoff.outcome().state == "done"
+    assert endings(handoff) == {str(slot): 1 for slot in range(40)}
+    assert bench.queue.kinds()["run"] == 40
+    check_expiries(bench.client)
+
+
+def test_children_beyond_the_window_run_branch_by_branch(make_bench):
+    """Twenty nodes with twenty children each: few are half-way at any time."""
+    halfway = []
+
+    def lead(assignment):
+        if not assignment.children:
+            assignment.spawn([ChildTask(str(n), "leaf") for n in range(20)], then="sum")
+        return str(len(assignment.children))
+
+    def leaf(_assignment):
+        halfway.append(handoff.outcome().census["suspended"])
+        return "x"
+
+    bench = make_bench({"lead": lead, "leaf": leaf}, limits=NARROW)
+    handoff = bench.submit(*[ChildTask(str(n), "lead") for n in range(20)])
+    bench.pump()
+    assert handoff.outcome().state == "done"
+    assert handoff.node_result("7") == "20"
+    assert max(halfway) <= 2 * NARROW.window
+    assert set(endings(handoff).values()) == {1}
+    check_census(bench.client, handoff.handoff_id)
+
+
+def test_chains_wider_than_the_window_run_in_order(make_bench):
+    def lead(assignment):
+        if not assignment.children:
+            tasks = [ChildChain([ChildTask(letter, "add") for letter in "abc"]) for _ in range(9)]
+            assignment.spawn(tasks, then="sum")
+        return ",".join(child.content for child in assignment.children)
+
+    def add(assignment):
+        return assignment.previous + assignment.instruction
+
+    bench = make_bench({"lead": lead, "add": add}, limits=NARROW)
+    handoff = bench.run(ChildTask("x", "lead"))
+    assert handoff.node_result("0") == ",".join(["a,ab,abc"] * 9)
+
+
+def test_worker_that_dies_before_it_publishes_the_next_holds_nothing_up(make_bench):
+    """What its end let in is due, and the sweep publishes it."""
+    bench = make_bench(limits=NARROW)
+    handoff = bench.submit(*[f"task {n}" for n in range(30)])
+    bench.handle(bench.queue.take())
+    bench.queue.drops = lambda message: message.kind == "run"
+    bench.pump()
+    assert handoff.outcome().census["ok"] == 5
+    bench.queue.drops = None
+    assert bench.recover(handoff).state == "done"
+    assert set(endings(handoff).values()) == {1}
+
+
+def test_workers_that_die_give_their_place_in_the_window_back(make_bench):
+    def die(assignment):
+        if assignment.attempt == 1:
+            raise Killed
+        return "second"
+
+    bench = make_bench({"die": die}, limits=NARROW)
+    handoff = bench.run(*[ChildTask(str(n), "die") for n in range(12)])
+    assert bench.recover(handoff).state == "done"
+
+
+def test_cancel_ends_what_is_queued_too(make_bench):
+    bench = make_bench(limits=NARROW)
+    handoff = bench.submit(*[f"task {n}" for n in range(1_000)])
+    bench.handle(bench.queue.take())
+    assert handoff.cancel() == "cancelled"
+    assert handoff.outcome().census["cancelled"] == 1_000
+    check_census(bench.client, handoff.handoff_id)
+    check_expiries(bench.client)
+
+
+# --- cancelling a part -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree_of(make_bench):
+    """Two leads of eight children each, all waiting; the window holds five."""
+
+    def make():
+        bench = make_bench(limits=NARROW)
+        handoff = bench.submit("a", "b")
+        bench.tree.start(handoff.handoff_id)
+        for slot in "01":
+            children = [(ChildTask(str(n)),) for n in range(8)]
+            bench.tree.suspend(bench.claim(handoff, slot), children, "sum", "")
+        bench.queue.messages.clear()
+        return bench, handoff
+
+    return make
+
+
+def test_cancelled_part_ends_at_once_and_the_rest_goes_on(tree_of):
+    """Published or queued; the parent outside goes on with what is left."""
+    bench, handoff = tree_of()
+    assert handoff.cancel("0") == "running"
+    below = {each: state for each, state in states(handoff).items() if each.startswith("0")}
+    assert set(below.values()) == {"cancelled"}
+    assert set(states(handoff).values()) == {"cancelled", "waiting", "suspended"}
+    assert bench.recover(handoff).state == "degraded"
+    assert states(handoff)["1"] == "ok"
+    check_census(bench.client, handoff.handoff_id)
+    check_expiries(bench.client)
+
+
+def test_one_cancelled_child_leaves_its_siblings_alone(tree_of):
+    bench, handoff = tree_of()
+    handoff.cancel("0.6")
+    assert [each for each, state in states(handoff).items() if state == "cancelled"] == ["0.6"]
+    outcome = bench.recover(handoff)
+    assert outcome.census["cancelled"] == 1
+    assert outcome.census["ok"] == 17
+
+
+def test_running_nodes_of_a_cancelled_part_are_told(make_bench):
+    """Within a second or so, as the whole handoff's are; their results are refused."""
+    import threading
+
+    seen = threading.Event()
+
+    def wait(assignment):
+        if assignment.node_id == "1":
+            return "other"
+        handoff.cancel("0")
+        while not assignment.cancelled:
+            seen.wait(0.01)
+        seen.set()
+        return "too late"
+
+    bench = make_bench({"wait": wait})
+    handoff = bench.submit(ChildTask("x", "wait"), ChildTask("y", "wait"))
+    bench.pump()
+    assert seen.is_set()
+    assert states(handoff) == {"0": "cancelled", "1": "ok"}
+    assert handoff.node_result("0") is None
+    assert handoff.outcome().state == "degraded"
+
+
+def test_cancelled_part_goes_again_with_a_retry(tree_of):
+    bench, handoff = tree_of()
+    handoff.cancel("0")
+    bench.recover(handoff)
+    bench.handoffs.retry(handoff.handoff_id, "0")
+    bench.pump()
+    assert bench.recover(handoff).state == "done"
+
+
+def test_part_that_is_not_there_is_refused_and_one_that_ended_stays(bench):
+    handoff = bench.run("a", "b")
+    assert handoff.cancel("0") == "done"
+    running = bench.submit("a")
+    with pytest.raises(InvalidInputError, match="a node of the handoff"):
+        running.cancel("7.1")
+    with pytest.raises(InvalidInputError, match="node_id"):
+        running.cancel("../x")
