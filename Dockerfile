@@ -8,7 +8,7 @@ WORKDIR /build
 COPY pyproject.toml README.md ./
 COPY src src
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/baton/bin/pip install --disable-pip-version-check .
+    /opt/baton/bin/pip install --disable-pip-version-check '.[anthropic]'
 WORKDIR /app
 COPY beat_schedule.py ./
 COPY config config

@@ -22,6 +22,7 @@ from rich.console import Console
 from baton.content.digests import content_hash
 from baton.redis_client import connect
 from bench import memory_rows, stopping
+from bench.agent_rows import waiting_agents
 from bench.conflict_rows import ConflictRows, merge
 from bench.corpus import ROOT, realistic_text
 from bench.handoff_rows import HandoffRows
@@ -141,6 +142,9 @@ def _benches(
             ("listing", lambda: [round_trip(plan)]),
         ]
         yield from (bench for bench in alone if wanted(bench[0]))
+    # Before the others' pools: it starts its own, of as many threads as it has agents.
+    if wanted("waiting_agents"):
+        yield "waiting_agents", partial(_waiting_agents, client, settings, plan)
     widths = {f"noop_{nodes}": nodes for nodes in (plan.nodes, *plan.wide_nodes)}
     if not any(map(wanted, (*widths, "context_fan_out", "fairness"))):
         return
@@ -152,6 +156,10 @@ def _benches(
             yield "context_fan_out", handoffs.over_context
         if wanted("fairness"):
             yield "fairness", lambda: [handoffs.behind_many()]
+
+
+def _waiting_agents(client: redis.Redis, settings: AppSettings, plan: Plan) -> list[Row]:
+    return [waiting_agents(client, settings, plan)]
 
 
 def _one(measure: Callable[[int], Row], nodes: int) -> list[Row]:

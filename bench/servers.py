@@ -50,13 +50,16 @@ def private_redis() -> Iterator[AppSettings]:
 
 
 @contextlib.contextmanager
-def worker_pools(settings: AppSettings) -> Iterator[None]:
-    """The pools that handoffs need, by their real command lines, with the bench's tasks too."""
+def worker_pools(settings: AppSettings, **variables: str) -> Iterator[None]:
+    """The pools that handoffs need, by their real command lines, with the bench's tasks too.
+
+    `variables` are added to their environment.
+    """
     with _lifeline() as lifeline_fd:
         programs = [_program(pool, settings) for pool in pools(settings) if pool.name in _POOLS]
         supervisor = Supervisor(
             programs=programs,
-            environment=_environment(settings, lifeline_fd),
+            environment=_environment(settings, lifeline_fd) | variables,
             folder=ROOT,
             backoff=Backoff(1.0, 1.0),
             say=print,
@@ -68,7 +71,7 @@ def worker_pools(settings: AppSettings) -> Iterator[None]:
             yield
         finally:
             supervisor.terminate(_POOLS)
-            _poll(lambda: not supervisor.running(_POOLS), _STOP_SECONDS)
+            poll(lambda: not supervisor.running(_POOLS), _STOP_SECONDS)
             supervisor.kill()
 
 
@@ -76,7 +79,7 @@ def settle(client: redis.Redis) -> None:
     """Let the server write its log anew now, rather than while somebody is measured."""
     with contextlib.suppress(redis.ResponseError):  # one is under way
         client.bgrewriteaof()
-    _poll(lambda: not _rewriting(client), _STOP_SECONDS)
+    poll(lambda: not _rewriting(client), _STOP_SECONDS)
 
 
 def _rewriting(client: redis.Redis) -> bool:
@@ -118,7 +121,7 @@ def _lifeline() -> Iterator[int]:
 def _wait_ready(supervisor: Supervisor) -> None:
     for child in supervisor.children:
         ready = f"{child.program.name} ready."
-        _poll(partial(_settled, child, ready), _START_SECONDS)
+        poll(partial(_settled, child, ready), _START_SECONDS)
         said = child.program.log.read_text()
         if ready not in said:
             raise RuntimeError(f"{child.program.name} did not start:\n{said[-2000:]}")
@@ -130,7 +133,7 @@ def _settled(child: Child, ready: str) -> bool:
     return ended or ready in child.program.log.read_text()
 
 
-def _poll(probe: Callable[[], bool], seconds: float) -> None:
+def poll(probe: Callable[[], bool], seconds: float) -> None:
     """Wait until `probe` is true, or `seconds` have passed."""
     end = time.monotonic() + seconds
     while not probe() and time.monotonic() < end:

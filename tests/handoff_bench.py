@@ -155,6 +155,7 @@ class Bench:
             keeper=self.keeper,
             worker="worker_1",
             max_result_bytes=options.pop("max_result_bytes", 1 << 20),
+            run_apart=options.pop("run_apart", None),
         )
         self.handoffs = Handoffs(
             client, self.store, self.queue, limits=limits, default_runner="work"

@@ -64,6 +64,13 @@ class BatonApp(Celery):
                 self._runtime = Runtime(self.settings, self)
             return self._runtime
 
+    def hand_back(self) -> None:
+        """Give back the nodes that this process runs, if any, as it has to stop."""
+        with self._runtime_lock:
+            runtime = self._runtime
+        if runtime is not None:
+            runtime.hand_back()
+
     def close_runtime(self) -> None:
         """Close this process's services, if it made any."""
         with self._runtime_lock:
@@ -119,7 +126,7 @@ def _prepare_beat(sender: Any, **_: Any) -> None:
 
 @signals.worker_shutting_down.connect(weak=False)
 def _bound_shutdown(**_: Any) -> None:
-    lifeline.exit_in(app.settings.warm_shutdown_seconds)
+    lifeline.exit_in(app.settings.warm_shutdown_seconds, first=app.hand_back)
 
 
 @signals.worker_shutdown.connect(weak=False)

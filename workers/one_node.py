@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from baton.errors import BatonError
+from workers import lifeline
 from workers.app import app, prepare
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAILED = 4
-USAGE = 2
+FAILED: Final = 4
+USAGE: Final = 2
+FROZEN_SECONDS: Final = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,12 +31,16 @@ def main(arguments: Sequence[str]) -> int:
     handoff_id, node_id = arguments
     logging.basicConfig(level=app.settings.log_level)
     prepare()
+    lifeline.end_when_frozen(FROZEN_SECONDS)
     try:
         with closing(Runtime(app.settings, app, apart=False)) as runtime:
             run = runtime.engine.run_here_apart(handoff_id, node_id)
     except BatonError as error:
         sys.stderr.write(f"node {node_id} of {handoff_id}: {error}\n")
         return FAILED
+    finally:
+        # Threads that a runner left behind would hold the interpreter.
+        lifeline.exit_in(app.settings.warm_shutdown_seconds)
     logging.getLogger(__name__).info("node %s of %s: %s", node_id, handoff_id, run.state)
     return 0
 

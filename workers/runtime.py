@@ -12,14 +12,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from baton.agents.anthropic.loading import open_runner
-from baton.agents.anthropic.options import AnthropicOptions
 from baton.agents.breakers import HandoffBreakers, ModelBreakers
 from baton.agents.catalog import load_runners
+from baton.agents.configured import anthropic_options
 from baton.agents.prices import PriceTable
 from baton.agents.rate_limits import RateLimit, RateLimits
 from baton.agents.warming import Warming
 from baton.dispatch import CeleryDispatcher
-from baton.errors import SettingsError
+from baton.errors import BatonError, SettingsError
 from baton.handoff.accounts import Accounts
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.leases import LeaseKeeper
@@ -34,11 +34,13 @@ from baton.store.cache import ContextCache
 from baton.store.configured import open_context_store
 from baton.store.drain import AccessDrain
 from baton.swarm.registry import AgentRegistry
+from workers import lifeline
 from workers.apart import run_apart
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from baton.agents.catalog import RunnerCatalog
     from baton.agents.runner import Runner
     from baton.store.contexts import ContextStore
     from config.settings import AppSettings
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
+RECORD_SECONDS: Final = 5.0
 
 
 class Runtime:
@@ -95,14 +98,18 @@ class Runtime:
                 HandoffPackages(self._redis),
                 configured_validator(self._redis, self.store, self._settings).checks,
             ),
-            runners=load_runners(
-                self._settings.runner_functions, built_in={"anthropic": self._open_anthropic}
-            ),
+            runners=self._runners,
             dispatcher=CeleryDispatcher(self._app),
             keeper=self._keeper,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             max_result_bytes=self._settings.max_result_bytes,
             run_apart=partial(run_apart, self._settings) if self._apart else None,
+        )
+
+    @cached_property
+    def _runners(self) -> RunnerCatalog:
+        return load_runners(
+            self._settings.runner_functions, built_in={"anthropic": self._open_anthropic}
         )
 
     @cached_property
@@ -125,20 +132,13 @@ class Runtime:
 
     def _open_anthropic(self) -> Runner:
         settings = self._settings
-        if settings.anthropic_api_key is None:
-            raise SettingsError("BATON_ANTHROPIC_API_KEY", "a key of the API", "<unset>")
+        options = anthropic_options(settings)
         prices = PriceTable.load(settings.price_file)
         limit = RateLimit(
             settings.anthropic_requests_per_minute, settings.anthropic_tokens_per_minute
         )
         return open_runner(
-            AnthropicOptions(
-                api_key=settings.anthropic_api_key,
-                base_url=settings.anthropic_base_url,
-                model=settings.anthropic_model,
-                max_output_tokens=settings.anthropic_max_output_tokens,
-                timeout_seconds=settings.anthropic_timeout_seconds,
-            ),
+            options,
             prices=prices,
             rate_limits=RateLimits(self._redis, {settings.anthropic_model: limit}),
             model_breakers=ModelBreakers(self._redis),
@@ -146,9 +146,22 @@ class Runtime:
             warming=Warming(self._redis, prices=prices),
         )
 
+    def hand_back(self) -> None:
+        """Give back the nodes that still run, as this process has to stop."""
+        if "engine" not in self.__dict__:
+            return
+        try:
+            count = self.engine.hand_back()
+        except BatonError as error:
+            logger.warning("nodes wait for their leases to lapse: %s", error)
+        else:
+            logger.info("%d nodes were given back, as this worker has to stop", count)
+
     def close(self) -> None:
         """Send waiting notes of reads, stop the threads, close the connections."""
         self._keeper.close()
+        if "_runners" in self.__dict__:
+            self._runners.close()
         if "store" in self.__dict__:
             self.store.close()
         self._redis.close()
@@ -158,7 +171,7 @@ class Runtime:
         return LeaseKeeper(
             self._tree,
             max_stuck=max(1, self._settings.agents_threads // 2) if self._apart else 1,
-            on_stuck=self._recycle,
+            on_stuck=self._recycle if self._apart else self._leave,
         )
 
     def _recycle(self) -> None:
@@ -170,6 +183,11 @@ class Runtime:
         logger.error("half of the threads hang past their timeouts; this process is replaced")
         threading.Thread(target=self._exit_when_idle, name="baton-recycle", daemon=True).start()
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _leave(self) -> None:
+        """End this process, whose one node hangs, when that has been recorded."""
+        logger.error("the node hangs past its timeout; its process ends")
+        lifeline.exit_in(RECORD_SECONDS)
 
     def _exit_when_idle(self) -> None:
         give_up_at = time.monotonic() + self._settings.warm_shutdown_seconds

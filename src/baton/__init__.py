@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from baton.agents.budget import Budget
     from baton.agents.function import FunctionRunner
     from baton.agents.handoff_package import HandoffPackage, make_package, read_package
+    from baton.agents.permits import Permit
     from baton.agents.preconditions import (
         BudgetLeft,
         CheckpointExists,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     )
     from baton.agents.runner import (
         Assignment,
+        ChildChain,
         ChildResult,
         ChildTask,
         Runner,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from baton.content.wire_chunks import assemble_context, chunk_context
     from baton.coordinator import RedisSwarmCoordinator
     from baton.errors import BatonError, PermanentError, TransientError
+    from baton.handoff.accounts import Account
     from baton.handoff.outcome import Census, NodeRecord, Outcome
     from baton.handoff.package import Limits, TaskSpec
     from baton.handoff.packages import Acknowledgement
@@ -107,6 +111,8 @@ _MODULE_OF: Final = {
     "Handoffs": "handoff.submission",
     "TaskSpec": "handoff.package",
     "Limits": "handoff.package",
+    "Budget": "agents.budget",
+    "Account": "handoff.accounts",
     "Outcome": "handoff.outcome",
     "Census": "handoff.outcome",
     "NodeRecord": "handoff.outcome",
@@ -128,7 +134,9 @@ _MODULE_OF: Final = {
     "Usage": "agents.runner",
     "Assignment": "agents.runner",
     "ChildTask": "agents.runner",
+    "ChildChain": "agents.runner",
     "ChildResult": "agents.runner",
+    "Permit": "agents.permits",
     "FunctionRunner": "agents.function",
     # the protocol's pure functions
     "chunk_context": "content.wire_chunks",
@@ -142,15 +150,18 @@ _MODULE_OF: Final = {
 }
 
 __all__ = [
+    "Account",
     "Acknowledgement",
     "Agent",
     "AgentRegistry",
     "Assignment",
     "BatonError",
+    "Budget",
     "BudgetLeft",
     "Census",
     "Checkpoint",
     "CheckpointExists",
+    "ChildChain",
     "ChildResult",
     "ChildTask",
     "ClientSettings",
@@ -182,6 +193,7 @@ __all__ = [
     "Outcome",
     "PendingConflict",
     "PermanentError",
+    "Permit",
     "ReadChunk",
     "RedisSwarmCoordinator",
     "Runner",

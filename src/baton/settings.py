@@ -110,6 +110,45 @@ class ClientSettings(BaseSettings):
         description="Runner of tasks that name none.",
         pattern=r"^[\w.:-]{1,128}$",
     )
+    anthropic_api_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the Anthropic account that pays for the runner `anthropic`. Nothing "
+        "stands in for it: `ANTHROPIC_API_KEY` is not read.",
+    )
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com",
+        pattern=r"^https?://",
+        description="Where the Messages API is; a gateway's, or that of a fake for tests.",
+    )
+    anthropic_model: str = Field(
+        default="claude-haiku-5-5",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
+        description="Model of the runner `anthropic`; the price table must know it.",
+    )
+    anthropic_max_output_tokens: int = Field(
+        default=8_192,
+        ge=1,
+        le=1_000_000,
+        description="Longest answer to one call, and what a budget reserves for it.",
+    )
+    anthropic_timeout_seconds: float = Field(
+        default=300.0, gt=0, le=3600, description="Longest call of the API, its answer included."
+    )
+    anthropic_requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Calls of the model, of all processes together. The same everywhere. Unset: "
+        "only what the API's `retry-after` asks for.",
+    )
+    anthropic_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens likewise: prompts, without what is read from the cache, and answers.",
+    )
+    price_file: Path | None = Field(
+        default=None,
+        description="TOML file of prices over Baton's own; docs/runner.md shows where its form is.",
+    )
     lease_seconds: float = Field(
         default=30.0, ge=0.5, le=3600, description="A worker's claim on a node between renewals."
     )
@@ -173,7 +212,7 @@ class ClientSettings(BaseSettings):
         failpoints.parse(setting)
         return setting
 
-    @field_validator("state_dir", "key_file")
+    @field_validator("state_dir", "key_file", "price_file")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         try:

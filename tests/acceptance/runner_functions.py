@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from baton import Assignment
 
 # The value of BATON_RUNNER_FUNCTIONS that makes them known.
-NAMES = ("shout", "length", "fail", "garbage", "hang", "gated", "family", "suicide")
+NAMES = (
+    "shout", "length", "fail", "garbage", "hang", "gated", "family", "suicide", "stay_apart",
+    "pause",
+)  # fmt: skip
 
 
 def shout(task: Assignment) -> str:
@@ -42,6 +45,21 @@ def suicide(task: Assignment) -> str:
     return "never"
 
 
+def pause(task: Assignment) -> str:
+    """Long enough to be at work when a neighbour kills the process."""
+    threading.Event().wait(1.0)
+    return task.instruction
+
+
+def stay_apart(task: Assignment) -> str:
+    """Kill two workers; then note the process in a folder (the instruction), and hold it."""
+    if task.attempt <= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    (Path(task.instruction) / "apart").write_text(str(os.getpid()))
+    threading.Event().wait()
+    return "never"
+
+
 def gated(task: Assignment) -> str:
     """Note the start in a folder (the instruction), wait for its gate, say who did it."""
     folder = Path(task.instruction)
@@ -61,3 +79,8 @@ def family(task: Assignment) -> str:
         return f"{task.node_id}:{len(task.context)}"
     task.spawn([f"family {generations - 1}"] * 2, then="gather")
     return f"draft of {task.node_id}"
+
+
+def greedy(task: Assignment) -> str:
+    """Allocate as many bytes as the instruction says."""
+    return str(len(bytearray(int(task.instruction))))

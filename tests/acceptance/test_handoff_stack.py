@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from runner_functions import NAMES
 from stack import Stack
@@ -154,6 +155,66 @@ def test_task_that_kills_its_worker_ends_as_lost_and_work_goes_on(running, swarm
     if agents.status != "running":
         running.revive("agents")
     assert hand_off(swarm, [("go on", "shout")]).wait(timeout_seconds=60).state == "done"
+
+
+def revived_until(running, ended, what) -> int:
+    """Start the agents pool again whenever it is gone, as its supervisor would; how often."""
+    agents = running.processes["agents"]
+    deaths = 0
+
+    def look() -> bool:
+        nonlocal deaths
+        if agents.status != "running":
+            deaths += 1
+            running.revive("agents")
+        return ended()
+
+    until(look, deadline_seconds=120, what=what)
+    return deaths
+
+
+def test_task_that_kills_its_workers_kills_two_and_no_neighbour_is_lost(running, swarm):
+    """From its third attempt on it has a process of its own; so have those who ran beside it."""
+    limits = Limits(lease_seconds=1.0, max_attempts=5)
+    handoff = hand_off(swarm, [("x", "suicide"), *[(f"n {n}", "pause") for n in range(8)]],
+                       limits=limits)  # fmt: skip
+    deaths = revived_until(running, lambda: handoff.outcome().ended, "the end of the handoff")
+    outcome = handoff.outcome()
+    assert (outcome.state, outcome.census["lost"], outcome.census["ok"]) == ("degraded", 1, 8)
+    assert deaths == 2
+    assert (handoff.nodes()[0].attempt, handoff.nodes()[0].error_type) == (5, "LostError")
+    assert set(committed_states(handoff).values()) == {1}
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_process_of_a_node_that_hangs_ends_with_its_pool(running, swarm, tmp_path, how):
+    limits = Limits(lease_seconds=1.0)
+    handoff = hand_off(swarm, [(str(tmp_path), "stay_apart")], limits=limits)
+    started = tmp_path / "apart"
+    deaths = revived_until(running, started.exists, "the node's own process")
+    assert deaths == 2
+    apart = psutil.Process(int(until(started.read_text)))
+    running.kill("agents", how)
+    until(lambda: gone(apart), deadline_seconds=30, what="the end of the node's process")
+    handoff.cancel()
+
+
+def test_hung_node_that_runs_apart_times_out_and_its_process_ends(running, swarm, tmp_path):
+    limits = Limits(lease_seconds=1.0, node_timeout_seconds=6.0)
+    handoff = hand_off(swarm, [(str(tmp_path), "stay_apart")], limits=limits)
+    revived_until(running, (tmp_path / "apart").exists, "the node's own process")
+    apart = psutil.Process(int(until((tmp_path / "apart").read_text)))
+    assert handoff.wait(timeout_seconds=30).state == "failed"
+    assert handoff.nodes()[0].error_type == "TimeoutError"
+    until(lambda: gone(apart), deadline_seconds=30, what="the end of the node's process")
+    assert running.processes["agents"].status == "running"
+
+
+def gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_redis_restarted_in_the_middle_every_node_is_committed_once(running, swarm, tmp_path):

@@ -9,12 +9,17 @@ import pytest
 
 from anthropic_bench import HAIKU, SONNET, AnthropicBench
 from baton.agents.anthropic.token_bound import most_tokens
+from baton.agents.cache_report import CACHE, CacheReport, merge
 from baton.testing.fake_anthropic import Failure, Reply, ToolCall, overloaded
 from paid_assignment import Budget
 
 WORKERS = 50
 SHARED_TOKENS = 90_000
 CONTEXT = "The lease lasts thirty seconds, and is renewed by a thread. " * 200
+
+
+def report_of(result):
+    return CacheReport.from_dict(result.details[CACHE])
 
 
 def context_of(bench: AnthropicBench, tokens: int, model: str) -> str:
@@ -53,12 +58,11 @@ def test_fifty_workers_write_a_shared_prefix_once(anthropic_bench, model, cached
     spent = bench.fake.spent_usd - spent_before
     assert budget.spent[1] == spent
     assert float(spent) == pytest.approx(float(cached_usd), rel=0.01)
-    caches = [result.details["cache"] for result in results]
-    assert sum(cache["hits"] for cache in caches) == WORKERS
-    assert sum(cache["writes"] for cache in caches) == 1
-    assert sum(cache["misses"] for cache in caches) == 0
-    saved = sum(cache["saved_usd"] for cache in caches)
-    assert saved == pytest.approx(float(uncached_usd) - float(cached_usd), rel=0.01)
+    cache = merge(report_of(result) for result in results)
+    assert (cache.hits, cache.writes, cache.misses) == (WORKERS, 1, {})
+    assert float(cache.saved_usd) == pytest.approx(
+        float(uncached_usd) - float(cached_usd), rel=0.01
+    )
 
 
 def test_prefix_is_counted_once_for_a_process(anthropic_bench):
@@ -106,12 +110,11 @@ def test_a_short_prefix_is_neither_marked_nor_warmed(anthropic_bench):
     """Below the model's minimum the API would silently cache nothing; the details say why."""
     bench = anthropic_bench
     runner = bench.runner(model="claude-haiku-4-5")
-    cache = runner.run(bench.assignment()).details["cache"]
+    cache = report_of(runner.run(bench.assignment()))
     (call,) = bench.calls()
     assert "cache_control" not in str(call.body["system"])
-    assert (cache["misses"], cache["hits"]) == (1, 0)
-    assert cache["reasons"] == {"below the model's minimum": 1}
-    assert cache["saved_usd"] == 0
+    assert (cache.hits, cache.writes, cache.misses) == (0, 0, {"below_minimum": 1})
+    assert cache.saved_usd == 0
 
 
 def test_an_entry_that_went_is_written_again_and_told(anthropic_bench):
@@ -120,10 +123,10 @@ def test_an_entry_that_went_is_written_again_and_told(anthropic_bench):
     runner = bench.runner()
     runner.run(bench.assignment(context=CONTEXT))
     bench.fake.forget_cache()
-    cache = runner.run(bench.assignment(context=CONTEXT)).details["cache"]
-    assert (cache["writes"], cache["reasons"]) == (1, {"the entry was gone": 1})
-    assert cache["saved_usd"] < 0
-    assert runner.run(bench.assignment(context=CONTEXT)).details["cache"]["hits"] == 1
+    cache = report_of(runner.run(bench.assignment(context=CONTEXT)))
+    assert (cache.writes, cache.misses) == (1, {"expired_or_evicted": 1})
+    assert cache.saved_usd < 0
+    assert report_of(runner.run(bench.assignment(context=CONTEXT))).hits == 1
 
 
 def test_an_endpoint_without_warming_calls_is_used_without(anthropic_bench):
@@ -132,7 +135,7 @@ def test_an_endpoint_without_warming_calls_is_used_without(anthropic_bench):
     runner = bench.runner()
     bench.fake.fail(Failure(400, "invalid_request_error", "max_tokens: 1 or more"))
     result = runner.run(bench.assignment(context=CONTEXT))
-    assert result.details["cache"]["reasons"] == {"not warmed": 1}
+    assert report_of(result).misses == {"not_warmed": 1}
     assert result.content.startswith("echo")
 
 

@@ -240,8 +240,9 @@ def test_an_expired_permit_is_replaced(anthropic_bench):
     """It is settled with nothing, and another is asked for, before anything is sent."""
     bench = anthropic_bench
     work = bench.assignment(expired_permits=3)
-    bench.runner(warms=False).run(work)
+    result = bench.runner(warms=False).run(work)
     assert len(bench.answered()) == 1
+    assert result.details["calls"]["failed"] == 0  # nor was it waited for
     assert work.budget.outstanding == {}
     assert work.budget.spent[1] == bench.fake.spent_usd
 

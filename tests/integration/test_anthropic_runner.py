@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from anthropic_bench import HAIKU
+from baton.agents.anthropic.token_bound import most_tokens
 from baton.agents.anthropic.tools import MAX_READ_BYTES
 from baton.agents.handoff_package import HandoffPackage, SessionContext, TaskContext
 from baton.agents.runner import ChildResult, Runner
@@ -300,6 +301,58 @@ def test_a_continuation_sees_results_as_delimited_data(anthropic_bench):
                      "characters are left out"):  # fmt: skip
         assert expected in text
     assert len(text) < 210_000
+
+
+def test_errors_of_children_are_told_where_none_has_a_result(anthropic_bench):
+    """A continuation whose workers all failed learns why; one short result does not cut them."""
+    bench = anthropic_bench
+    failed = [ChildResult(f"0.{n}", "look", "failed", "", f"reason {n}") for n in range(3)]
+    for children in (failed, [ChildResult("0.3", "look", "ok", "x"), *failed]):
+        bench.runner().run(bench.assignment(instruction="Sum up.", children=tuple(children)))
+        text = bench.answered()[-1].body["messages"][0]["content"][0]["text"]
+        assert all(f"\nreason {n}\n" in text for n in range(3))
+        assert "left out" not in text
+
+
+def read_all_of(context, found):
+    """Reads the context on and on by its first pointer, until refused; then ends."""
+    size = len(context)
+
+    def script(request):
+        results = request.tool_results
+        found.extend(results)
+        if any("there is no room" in str(result) for result in results):
+            return "Read."
+        first = request.system.index("@TAG-001 [bytes ") + 16
+        start = int(request.system[first:].split("-")[0]) + len(found) * MAX_READ_BYTES
+        return Reply(tool_calls=[ToolCall("read_context", {"start": start % size, "end": size})])
+
+    return script
+
+
+def test_a_megabyte_fits_a_window_of_200_000_tokens(anthropic_bench):
+    """Its view, long results of others, and all that the tools may read are within the window."""
+    bench = anthropic_bench
+    context = "".join(
+        f"# Part {n}\n\nThe agent took step {n}: it read the retry rule and noted it down.\n\n"
+        for n in range(14_000)
+    )
+    assert len(context) > 1_000_000
+    found = []
+    bench.fake.reply_with(read_all_of(context, found))
+    long = "The worker went through the files and found nothing of note. " * 5_000
+    children = tuple(ChildResult(f"0.{n}", "look", "ok", long) for n in range(10))
+    work = bench.assignment(context=context, previous=long, draft=long, children=children)
+    result = bench.runner(model="claude-haiku-4-5", max_output_tokens=8_192).run(work)
+    assert result.content == "Read."
+    assert result.details["context"]["left_out_bytes"] > 300_000
+    assert len(found) > 1
+    longest = max(call.usage.prompt_tokens for call in bench.answered())
+    assert 60_000 < longest < 200_000 - 8_192
+    # Also by the bound, above what any tokenizer makes of it.
+    last = bench.answered()[-1].body
+    body = json.dumps([last["system"], last["tools"], last["messages"]], ensure_ascii=False)
+    assert most_tokens(body) < 200_000 - 8_192
 
 
 def test_a_context_above_the_window_goes_as_a_view(anthropic_bench):

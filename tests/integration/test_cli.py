@@ -227,6 +227,7 @@ def test_a_handoff_can_be_submitted_seen_and_cancelled_without_workers(baton):
     handoff = submitted(baton, "one", "two")
     shown = baton.json("handoff", "show", handoff)
     assert set(shown) == {
+        "breaker",
         "handoff",
         "status",
         "census",

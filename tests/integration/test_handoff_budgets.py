@@ -323,8 +323,12 @@ def test_costs_are_events(make_bench):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "usd"), [(-1, CENT), (1.5, CENT), (1, Decimal("NaN")), (1, Decimal(-1))]
-)
+    ("tokens", "usd"),
+    [
+        (-1, CENT), (1.5, CENT), (10**19, CENT),
+        (1, Decimal("NaN")), (1, Decimal(-1)), (1, Decimal("1e30")),
+    ],
+)  # fmt: skip
 def test_figures_that_are_none_are_refused_before_anything_is_held(bench, tokens, usd):
     handoff = bench.submit("a")
     with pytest.raises(InvalidInputError):
@@ -352,3 +356,112 @@ def test_runner_that_catches_the_refusal_may_go_on_without_the_call(make_bench):
     bench = make_bench({"frugal": frugal})
     handoff = bench.run(*by("frugal"), budget=Budget(tokens=10))
     assert handoff.outcome().state == "done"
+
+
+def test_call_that_is_settled_for_nonsense_counts_as_it_was_reserved(bench):
+    """What a runner tells is charged as it is, or not at all; the permit then lapses."""
+    handoff = bench.submit("a")
+    permit = bench.accounts.reserve(bench.claim(handoff), 7, CENT, seconds=1)
+    for usage, usd in [(Usage(-5), CENT), (Usage(10**19), CENT), (Usage(1), Decimal("1e30"))]:
+        with pytest.raises(InvalidInputError):
+            bench.accounts.settle(handoff.handoff_id, permit, usage, usd)
+    assert handoff.account().held_tokens == 7
+
+
+def test_amounts_of_sixteen_digits_are_exact(bench):
+    """JSON in scripts has fourteen: what a permit holds comes back to the last nano-dollar."""
+    handoff = bench.submit("a", budget=Budget(tokens=10**15, usd=9_000_000))
+    claim = bench.claim(handoff)
+    usd, tokens = Decimal("8000000.123456789"), 123_456_789_012_345
+    permit = bench.accounts.reserve(claim, tokens, usd, seconds=1)
+    bench.accounts.settle(handoff.handoff_id, permit, Usage(), Decimal(0))
+    account = handoff.account()
+    assert (account.held_tokens, account.held_usd) == (0, 0)
+    permit = bench.accounts.reserve(claim, tokens, usd, seconds=1)
+    bench.client.zadd(f"handoff:{{{handoff.handoff_id}}}:permit_ends", {permit.permit_id: 1})
+    bench.engine.sweep()
+    account = handoff.account()
+    assert (account.held_usd, account.spent_tokens, account.spent_usd) == (0, tokens, usd)
+    bench.accounts.settle(handoff.handoff_id, permit, Usage(output_tokens=3), usd)
+    assert handoff.account().spent_usd == usd
+    assert node_of(handoff).cost_usd == pytest.approx(float(usd), abs=1e-8)
+    cost = next(event for event in bench.view.events(handoff.handoff_id) if event.type == "cost")
+    assert cost.cost_usd == float(usd)
+
+
+def test_permit_whose_answer_was_lost_is_given_back_where_the_repeat_is_refused(bench, monkeypatch):
+    """Nobody knows of it, so nobody would settle it."""
+    monkeypatch.setattr("baton.handoff.accounts.new_operation_id", lambda: "op_1")
+    handoff = bench.submit("a", "b")
+    claim = bench.claim(handoff)
+    bench.accounts.reserve(claim, 60, CENT, seconds=5)
+    bench.tree.end_stopped(handoff.handoff_id)
+    with pytest.raises(NodeCancelledError):
+        bench.accounts.reserve(claim, 60, CENT, seconds=5)
+    assert handoff.account().held_tokens == 0
+
+
+def test_what_a_function_reports_beside_its_children_counts_too(make_bench):
+    """Of both runs: the one that spawned, and the one that gave the result."""
+
+    def lead(assignment):
+        if not assignment.children:
+            assignment.spawn(by("work"), then="on")
+        return RunnerResult("led", Usage(output_tokens=50), 0.01)
+
+    bench = make_bench({"lead": lead})
+    handoff = bench.run(*by("lead"))
+    assert handoff.outcome().state == "done"
+    assert handoff.account().spent_tokens == 100
+    assert node_of(handoff).cost_usd == 0.02
+
+
+@pytest.mark.parametrize("cost_usd", [1e300, 10**20, float("nan"), -1.0],
+                         ids=["float", "whole", "nan", "negative"])  # fmt: skip
+def test_result_with_a_cost_that_no_account_can_hold_fails_its_node(make_bench, cost_usd):
+    bench = make_bench({"boast": lambda _: RunnerResult("told", Usage(), cost_usd)})
+    handoff = bench.run(*by("boast"), "b")
+    assert states(handoff) == {"0": "failed", "1": "ok"}
+    assert node_of(handoff).error_type == "RunnerError"
+
+
+def test_worker_that_stops_a_handoff_waits_for_no_permit(make_bench, monkeypatch):
+    """`fail_fast` asks for no acknowledgement; a sweep that waited would hold up all others."""
+    monkeypatch.setattr("baton.handoff.tree.time.sleep", pytest.fail)
+
+    def fail(assignment):
+        assignment.reserve(1, CENT, seconds=60)
+        raise RunnerError("no")
+
+    bench = make_bench({"fail": fail})
+    handoff = bench.run(*by("fail"), "b", policy="fail_fast")
+    assert handoff.outcome().state == "failed"
+
+
+def test_clock_of_redis_that_is_set_back_holds_no_cancel_up(bench, monkeypatch):
+    monkeypatch.setattr("baton.handoff.tree.SEND_WITHIN_SECONDS", 0.2)
+    handoff = bench.submit("a")
+    bench.accounts.reserve(bench.claim(handoff), 1, CENT, seconds=60)
+    bench.client.hset(f"handoff:{{{handoff.handoff_id}}}", "last_send_at", 10**15)
+    assert handoff.cancel() == "running"
+
+
+def test_call_that_is_settled_while_a_retry_begins_is_not_forgotten(bench, monkeypatch):
+    """The retry copies the nodes: it looks again where one has changed meanwhile."""
+    handoff = bench.submit("a")
+    permit = bench.accounts.reserve(bench.claim(handoff), 60, CENT, seconds=5)
+    bench.pass_time(handoff, "0")
+    bench.tree.end_stopped(handoff.handoff_id)
+    bench.pass_time(handoff, "0")
+    bench.engine.sweep()
+    assert handoff.outcome().state == "cancelled"
+
+    def settle(point):
+        if point == "retry.staged":
+            bench.accounts.settle(handoff.handoff_id, permit, Usage(input_tokens=60), CENT)
+
+    monkeypatch.setattr("baton.handoff.tree.reach", settle)
+    bench.handoffs.retry(handoff.handoff_id)
+    assert node_of(handoff).usage == {"input_tokens": 60}
+    assert node_of(handoff).cost_usd == 0.01
+    assert handoff.account().spent_usd == CENT

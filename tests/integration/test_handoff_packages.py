@@ -155,7 +155,7 @@ def test_refusal_outlives_a_worker_that_dies_behind_it(bench, locks, monkeypatch
         def die(_handoff_id):
             raise KeyboardInterrupt
 
-        patch.setattr(bench.tree, "cancel", die)
+        patch.setattr(bench.tree, "end_stopped", die)
         with pytest.raises(KeyboardInterrupt):
             bench.engine.launch(handoff.handoff_id)
     locks.acquire(SESSION, "build", agent_id=AGENT)  # too late: the first answer counts

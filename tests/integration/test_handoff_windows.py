@@ -17,6 +17,14 @@ def run_messages(bench):
     return sum(message.kind == "run" for message in bench.queue.messages)
 
 
+def next_run(bench):
+    """The next message of the agents' queue; those of other queues have been handled."""
+    for message in [each for each in bench.queue.messages if each.kind != "run"]:
+        bench.queue.messages.remove(message)
+        bench.handle(message)
+    return bench.queue.take()
+
+
 def waits_in_front(bench, handoff):
     """How many messages a worker takes before the handoff's first node."""
     kinds = [(each.kind, each.handoff_id) for each in bench.queue.messages]
@@ -33,11 +41,12 @@ def test_ten_thousand_nodes_hold_up_a_single_one_by_a_window(make_bench):
     bench.handle(bench.queue.take())
     assert waits_in_front(bench, single) == 128
     for _ in range(129):
-        bench.handle(bench.queue.take())
+        bench.handle(next_run(bench))
+        assert run_messages(bench) <= 129
     assert states(single) == {"0": "ok"}
     assert large.outcome().census["ok"] == 128
-    assert run_messages(bench) == 128
-    assert bench.client.zcard(HandoffKeys.of(large.handoff_id).due) == 128
+    assert run_messages(bench) in range(96, 129)
+    assert bench.client.zcard(HandoffKeys.of(large.handoff_id).due) in range(96, 130)
     large.cancel()
     bench.pump()
     assert large.outcome().state == "cancelled"
@@ -208,3 +217,98 @@ def test_part_that_is_not_there_is_refused_and_one_that_ended_stays(bench):
         running.cancel("7.1")
     with pytest.raises(InvalidInputError, match="node_id"):
         running.cancel("../x")
+
+
+def test_sweep_publishes_nothing_of_a_handoff_whose_start_nobody_took(bench):
+    """The package is checked at the start; what ran before would have slipped past that."""
+    handoff = bench.submit("a", "b")
+    bench.queue.messages.clear()
+    bench.engine.sweep()
+    assert not bench.queue.messages
+    bench.pass_time(handoff)
+    bench.engine.sweep()
+    assert [message.kind for message in bench.queue.messages] == ["start"]
+    bench.pump()
+    assert handoff.outcome().state == "done"
+
+
+def test_long_chain_behind_a_failure_is_skipped_in_slices(make_bench):
+    """However long it is, no script takes long; and its parent goes on when all have ended."""
+
+    def lead(assignment):
+        if not assignment.children:
+            assignment.spawn([ChildChain([ChildTask("x", "nobody")] * 350)], then="sum")
+        return str(len(assignment.children))
+
+    bench = make_bench({"lead": lead})
+    handoff = bench.submit(ChildTask("x", "lead"))
+    bench.handle(bench.queue.take())
+    bench.handle(bench.queue.take())
+    bench.handle(bench.queue.take())
+    assert handoff.outcome().census["skipped"] == 100
+    outcome = bench.recover(handoff)
+    assert (outcome.census["skipped"], outcome.census["failed"]) == (349, 1)
+    assert handoff.node_result("0") == "350"
+    check_census(bench.client, handoff.handoff_id)
+    check_expiries(bench.client)
+
+
+def test_results_and_plans_last_as_long_as_their_handoff(make_bench):
+    """Also where that runs longer than it is to be kept after its end."""
+
+    def lead(assignment):
+        if not assignment.children:
+            assignment.spawn(["a"], then="sum")
+        return "draft"
+
+    limits = NARROW.model_copy(update={"retention_seconds": 60})
+    bench = make_bench({"lead": lead}, limits=limits)
+    handoff = bench.submit("early", ChildTask("x", "lead"))
+    keys = HandoffKeys.of(handoff.handoff_id)
+    for _ in range(3):
+        bench.handle(bench.queue.take())
+    early = [keys.result("0"), keys.plan_below("1"), keys.draft("1")]
+    for key in early:
+        assert bench.client.pexpire(key, 20_000)
+    bench.client.hset(keys.base, "created_at", int(bench.client.time()[0] - 30) * 1000)
+    bench.engine.sweep()
+    assert min(map(bench.client.ttl, early)) > 50
+
+
+def test_node_whose_plan_has_expired_ends_lost(bench):
+    """Nobody knows what it was to do; its handoff ends all the same."""
+    handoff = bench.submit("a")
+    bench.tree.start(handoff.handoff_id)
+    bench.tree.suspend(bench.claim(handoff), [(ChildTask("x"),)], "sum", "")
+    bench.claim(handoff, "0.0")
+    bench.pass_time(handoff, "0.0")
+    bench.client.delete(HandoffKeys.of(handoff.handoff_id).plan_below("0"))
+    bench.engine.sweep()
+    bench.pump()
+    census = bench.recover(handoff).census
+    assert (census["lost"], census["failed"], census.total) == (1, 1, 2)
+
+
+def test_cancelled_node_of_a_chain_is_counted_as_queued_no_more(bench):
+    """Each that stayed counted would widen the window by one, for good."""
+    handoff = bench.submit("a")
+    bench.tree.start(handoff.handoff_id)
+    chain = tuple(ChildTask(letter) for letter in "xyz")
+    bench.tree.suspend(bench.claim(handoff), [chain], "sum", "")
+    base = HandoffKeys.of(handoff.handoff_id).base
+    assert bench.client.hget(base, "queued") == b"2"
+    handoff.cancel("0.1")
+    assert states(handoff) == {
+        "0": "suspended", "0.0": "waiting", "0.1": "cancelled", "0.2": "skipped",
+    }  # fmt: skip
+    assert bench.client.hget(base, "queued") == b"0"
+    assert bench.recover(handoff).census["ok"] == 2
+
+
+def test_cancel_of_what_has_ended_leaves_no_trace(bench):
+    """The list of cuts is looked through at each claim."""
+    handoff = bench.submit("a", "b")
+    bench.tree.start(handoff.handoff_id)
+    bench.engine.run_node(handoff.handoff_id, "0")
+    handoff.cancel("0")
+    assert bench.client.hget(HandoffKeys.of(handoff.handoff_id).base, "cuts") is None

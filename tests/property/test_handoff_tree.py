@@ -1,9 +1,13 @@
-"""Any interleaving of claims, ends, spawns, sweeps, cancels and retries keeps the tree true."""
+"""Any interleaving of claims, ends, spawns, calls, sweeps and cancels keeps the tree true."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -17,18 +21,41 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from baton.agents.runner import ChildTask
-from baton.errors import FencedError, InvalidInputError, SpawnLimitError
+from baton.agents.budget import Budget
+from baton.agents.runner import ChildTask, Usage
+from baton.errors import (
+    FencedError,
+    InvalidInputError,
+    NodeCancelledError,
+    OverBudgetError,
+    SpawnLimitError,
+)
+from baton.handoff.accounts import Accounts
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.outcome import TERMINAL_HANDOFF_STATES, TERMINAL_NODE_STATES
 from baton.handoff.package import Limits, make_request
-from baton.handoff.tree import Claim, Ending, HandoffTree
+from baton.handoff.tree import Claim, Ending, HandoffTree, Refusal
 from baton.handoff.view import HandoffView
 from baton.ids import new_handoff_id
 from handoff_bench import check_census, check_expiries
 
+if TYPE_CHECKING:
+    from baton.agents.permits import Permit
+
 LIMITS = Limits(max_attempts=3, max_depth=4, max_children=6, max_nodes=14, window=3)
 PLACES = st.integers(0, 30)
+CAP = 100
+SHARE = 40
+NANO = Decimal(1) / 10**9  # what a token costs
+
+
+@dataclass
+class Call:
+    """One that a permit was given for, until it is settled."""
+
+    permit: Permit
+    node_id: str
+    tokens: int
 
 
 class TreeMachine(RuleBasedStateMachine):
@@ -36,9 +63,21 @@ class TreeMachine(RuleBasedStateMachine):
 
     claims = Bundle("claims")
     client = None
+    late = False
 
-    @initialize(width=st.integers(1, 4), policy=st.sampled_from(["best_effort", "fail_fast"]))
-    def open(self, width, policy):
+    @initialize(
+        width=st.integers(1, 4),
+        policy=st.sampled_from(["best_effort", "fail_fast"]),
+        budget=st.sampled_from([None, Budget(tokens=CAP), Budget(usd=CAP * NANO),
+                                Budget(tokens=CAP, deadline_seconds=3600)]),
+    )  # fmt: skip
+    def open(self, width, policy, budget):
+        self.accounts = Accounts(self.client)
+        self.budget = budget
+        self.calls = []
+        self.used = Counter()
+        self.excess = 0
+        self.shares = set()
         self.tree = HandoffTree(self.client)
         self.view = HandoffView(self.client)
         self.handoff_id = new_handoff_id()
@@ -51,7 +90,7 @@ class TreeMachine(RuleBasedStateMachine):
         tasks = [{"instruction": f"task {slot}"} for slot in range(width)]
         request = make_request(
             session_id="s", context_version="1.0.0", agent_id="a", tasks=tasks, limits=LIMITS,
-            policy=policy,
+            policy=policy, budget=budget,
         )  # fmt: skip
         self.tree.open(self.handoff_id, request, "work")
 
@@ -59,17 +98,23 @@ class TreeMachine(RuleBasedStateMachine):
     def start(self):
         self.tree.start(self.handoff_id)
 
-    @rule(target=claims, place=PLACES)
-    def claim(self, place):
+    @rule(target=claims, place=PLACES, apart=st.booleans())
+    def claim(self, place, apart):
         """A message for any node, whatever its state: late, doubled, or in time."""
         nodes = self.view.nodes(self.handoff_id)
         node = nodes[place % len(nodes)]
-        claim = self.tree.claim(self.handoff_id, node.node_id, "worker")
-        if not isinstance(claim, Claim):
+        losses = self.stored(node.node_id).get("losses", 0)
+        claim = self.tree.claim(self.handoff_id, node.node_id, "worker", apart=apart)
+        if isinstance(claim, Refusal):
+            if claim.state == "apart":
+                assert (losses, apart) == (2, False)
+                assert self.node(node.node_id) == node
             return multiple()
+        assert apart or losses < 2
+        assert not self.late
         assert node.state == "waiting"
         assert self.state == "running"
-        before = {second: first for first, second in self.chains}
+        before = self.before()
         assert claim.after == before.get(node.node_id, "")
         assert not claim.after or self.node(claim.after).state == "ok"
         return claim
@@ -90,11 +135,19 @@ class TreeMachine(RuleBasedStateMachine):
         if first[0] == "ok":
             self.results[claim.node_id] = f"{claim.node_id} by {claim.fence}"
 
-    @rule(claim=claims, lengths=st.lists(st.integers(1, 3), min_size=1, max_size=3))
-    def suspend(self, claim, lengths):
+    @rule(
+        claim=claims,
+        lengths=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        shared=st.booleans(),
+    )
+    def suspend(self, claim, lengths, shared):
         """A spawn of chains, twice; beyond the limit nothing is written."""
         count = sum(lengths)
-        chains = [[ChildTask(f"child {step}") for step in range(length)] for length in lengths]
+        share = Budget(tokens=SHARE) if shared else None
+        chains = [
+            [ChildTask(f"child {step}", None, share) for step in range(length)]
+            for length in lengths
+        ]
         total = self.census.total
         try:
             suspension = self.tree.suspend(claim, chains, "then", "draft")
@@ -114,6 +167,9 @@ class TreeMachine(RuleBasedStateMachine):
             return  # asked again, whatever for: what it asked for first stands
         assert self.census.total == total + count
         self.chains += self.chained(claim.node_id, claim.child_count, lengths)
+        if shared:
+            first = claim.child_count
+            self.shares |= {f"{claim.node_id}.{slot}" for slot in range(first, first + count)}
 
     def chained(self, parent_id, slot, lengths):
         """Pairs of nodes of which the second follows the first."""
@@ -121,6 +177,57 @@ class TreeMachine(RuleBasedStateMachine):
             ids = [f"{parent_id}.{each}" for each in range(slot, slot + length)]
             yield from pairwise(ids)
             slot += length
+
+    @rule(claim=claims, tokens=st.sampled_from([0, 1, 30, 50, 200]))
+    def reserve(self, claim, tokens):
+        """A paid call: given a permit where it fits, and never beyond what is left."""
+        node, before = self.node(claim.node_id), list(self.spent_and_held(claim.node_id))
+        try:
+            permit = self.accounts.reserve(claim, tokens, tokens * NANO, seconds=60)
+        except FencedError:
+            fence = self.stored(claim.node_id).get("fence", 0)
+            assert (node.state, fence) != ("leased", claim.fence)
+            return
+        except NodeCancelledError:
+            return
+        except OverBudgetError:
+            assert self.late or any(sum(found) + tokens > cap for cap, *found in before)
+            return
+        assert node.state == "leased"
+        assert not self.late
+        if permit is None:
+            assert any(sum(found) + tokens > cap for cap, *found in before)
+            return
+        self.calls.append(Call(permit, claim.node_id, tokens))
+        assert all(sum(found) <= cap for cap, *found in self.spent_and_held(claim.node_id))
+
+    @rule(place=PLACES, used=st.sampled_from([0, 1, 30, 60]))
+    def settle(self, place, used):
+        """In time or late, whatever became of its node, and twice."""
+        if not self.calls:
+            return
+        call = self.calls.pop(place % len(self.calls))
+        for _ in range(2):
+            self.accounts.settle(
+                self.handoff_id, call.permit, Usage(input_tokens=used), used * NANO
+            )
+        self.used[call.node_id] += used
+        self.excess += max(0, used - call.tokens)
+
+    @rule(place=PLACES)
+    def lose_call(self, place):
+        """Nobody settles it in time; the next look takes it for spent."""
+        if self.calls:
+            call = self.calls[place % len(self.calls)]
+            ends = f"{self.keys.base}:permit_ends"
+            self.client.zadd(ends, {call.permit.permit_id: 1}, xx=True)
+
+    @rule(chance=st.integers(0, 5))
+    def pass_deadline(self, chance):
+        has_deadline = self.client.hexists(self.keys.base, "deadline_at")
+        if chance == 0 and has_deadline and self.state == "running":
+            self.client.hset(self.keys.base, "deadline_at", 1)
+            self.late = True
 
     @rule(claim=claims)
     def renew(self, claim):
@@ -175,7 +282,7 @@ class TreeMachine(RuleBasedStateMachine):
         root = nodes[place % len(nodes)].node_id
         state, _ = self.tree.cancel(self.handoff_id, root)
         after = {node.node_id: node.state for node in self.view.nodes(self.handoff_id)}
-        if state == "running":
+        if state == "running" and not self.late:
             below = [each for each in after if f"{each}.".startswith(f"{root}.")]
             assert "waiting" not in {after[each] for each in below}
             others = {node.node_id: node.state for node in nodes if node.node_id not in below}
@@ -197,7 +304,7 @@ class TreeMachine(RuleBasedStateMachine):
             self.tree.reopen(self.handoff_id, None if all_of_it else node.node_id)
         except InvalidInputError:
             ended = before in TERMINAL_HANDOFF_STATES
-            first = {second: first for first, second in self.chains}.get(node.node_id)
+            first = self.before().get(node.node_id)
             blocked = not all_of_it and first is not None and self.node(first).state != "ok"
             assert not ended or blocked or all(n.state == "ok" for n in wanted)
             assert self.view.nodes(self.handoff_id) == nodes
@@ -207,6 +314,7 @@ class TreeMachine(RuleBasedStateMachine):
         waiting = {n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"}
         assert waiting <= {n.node_id for n in wanted if n.state != "ok"}
         self.round += 1
+        self.late = False
         self.joins_before = max([self.joins_before, *self.joins])
 
     def chain_from(self, node_id):
@@ -216,8 +324,28 @@ class TreeMachine(RuleBasedStateMachine):
             chain.append(after[chain[-1]])
         return chain
 
+    def before(self):
+        return {second: first for first, second in self.chains}
+
     def is_below(self, node_id, roots):
-        return any(f"{node_id}.".startswith(f"{root}.") for root in roots)
+        return any(not root or f"{node_id}.".startswith(f"{root}.") for root in roots)
+
+    def queued(self):
+        for entry in self.client.lrange(self.keys.queue, 0, -1):
+            prefix, first, last = entry.decode().rsplit(":", 2)
+            for slot in range(int(first), int(last) + 1):
+                yield f"{prefix}{slot}"
+
+    def spent_and_held(self, node_id):
+        """(cap, spent, held) of each account that a call of the node counts against."""
+        for root in ["", *self.shares]:
+            account = self.accounts.account(self.handoff_id, root)
+            cap = account.cap_tokens or (account.cap_usd or Decimal("Infinity")) / NANO
+            if self.is_below(node_id, [root]):
+                yield cap, account.spent_tokens, account.held_tokens
+
+    def stored(self, node_id):
+        return json.loads(self.client.hget(self.keys.nodes, node_id) or "{}")
 
     @invariant()
     def counters_are_those_of_the_nodes(self):
@@ -225,12 +353,46 @@ class TreeMachine(RuleBasedStateMachine):
         check_expiries(self.client)
 
     @invariant()
-    def queued_are_those_that_wait_their_turn(self):
-        """What is queued, or behind another in a chain; and it all fits the counter."""
-        queued = int(self.client.hget(self.keys.base, "queued") or 0)
-        waiting = [n.node_id for n in self.view.nodes(self.handoff_id) if n.state == "waiting"]
+    def waiting_nodes_are_published_queued_or_behind_another(self):
+        """So none is forgotten; and the counter says how many are not published."""
+        states = {n.node_id: n.state for n in self.view.nodes(self.handoff_id)}
+        waiting = {each for each, state in states.items() if state == "waiting"}
         due = {member.decode() for member in self.client.zrange(self.keys.due, 0, -1)}
-        assert queued >= len([each for each in waiting if each not in due])
+        queued = list(self.queued())
+        behind = {each for each, first in self.before().items()
+                  if each in waiting and states[first] not in TERMINAL_NODE_STATES}  # fmt: skip
+        assert waiting <= due.union(queued, behind)
+        assert not behind.intersection(due)
+        if self.state == "running":
+            assert len(queued) == len(set(queued))
+            assert int(self.client.hget(self.keys.base, "queued")) == len(queued) + len(behind)
+
+    @invariant()
+    def accounts_are_those_of_the_calls(self):
+        """What calls hold, or lost ones held, and what was settled; not above a cap by itself."""
+        permits = {
+            name.decode(): json.loads(text)
+            for name, text in self.client.hgetall(self.keys.permits).items()
+        }
+        assert set(permits) == {call.permit.permit_id for call in self.calls}
+        for root in ["", *self.shares]:
+            below = [call for call in self.calls if self.is_below(call.node_id, [root])]
+            lapsed = [c.tokens for c in below if permits[c.permit.permit_id].get("lapsed")]
+            settled = sum(n for each, n in self.used.items() if self.is_below(each, [root]))
+            account = self.accounts.account(self.handoff_id, root)
+            held = sum(call.tokens for call in below) - sum(lapsed)
+            assert account.spent_tokens == settled + sum(lapsed)
+            assert account.held_tokens == held
+            assert (account.spent_usd, account.held_usd) == (
+                account.spent_tokens * NANO, account.held_tokens * NANO,
+            )  # fmt: skip
+            cap = account.cap_tokens or (account.cap_usd or Decimal("Infinity")) / NANO
+            assert account.spent_tokens + account.held_tokens <= cap + self.excess
+        nodes = {n.node_id: n.usage.get("input_tokens", 0)
+                 for n in self.view.nodes(self.handoff_id)}  # fmt: skip
+        assert {each: n for each, n in nodes.items() if n} == {
+            each: n for each, n in self.used.items() if n
+        }
 
     @invariant()
     def nodes_end_once_and_keep_their_results(self):
@@ -257,6 +419,7 @@ class TreeMachine(RuleBasedStateMachine):
         assert self.view.outcome(self.handoff_id).ended
         self.counters_are_those_of_the_nodes()
         self.nodes_end_once_and_keep_their_results()
+        self.accounts_are_those_of_the_calls()
         for suffix in (self.keys.base, self.keys.plan, self.keys.nodes, self.keys.events):
             self.client.delete(suffix)
 
@@ -264,7 +427,7 @@ class TreeMachine(RuleBasedStateMachine):
         if move.kind == "start":
             self.tree.start(self.handoff_id)
         elif move.kind in ("run", "next"):
-            claim = self.tree.claim(self.handoff_id, move.node_id, "willing")
+            claim = self.tree.claim(self.handoff_id, move.node_id, "willing", apart=True)
             if isinstance(claim, Claim) and self.ends_ok(claim):
                 self.results[claim.node_id] = "willing"
         elif move.kind == "cancel":

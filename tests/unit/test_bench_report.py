@@ -222,10 +222,13 @@ def test_quick_run_measures_every_row_and_finds_no_wrong_result(tmp_path):
         "notes",
         "versions_memory",
         "sessions_memory",
+        "node_memory",
         "throughput_stores",
         "throughput_reads",
         "listing",
+        "waiting_agents",
         "noop_20",
         "context_fan_out",
         "context_by_value",
+        "fairness",
     ]

@@ -53,6 +53,15 @@ class RunnerCatalog:
                 self._loaded[name] = loader()
             return self._loaded[name]
 
+    def close(self) -> None:
+        """Close the runners that were loaded and have something to close."""
+        with self._lock:
+            loaded, self._loaded = list(self._loaded.values()), {}
+        for runner in loaded:
+            close = getattr(runner, "close", None)
+            if callable(close):
+                close()
+
     def names(self) -> list[str]:
         """All names, sorted; being listed does not mean that a runner can be loaded."""
         return sorted(self._loaders)

@@ -139,6 +139,7 @@ class Assignment(Protocol):
             NodeCancelledError: the handoff, or this part of its tree, was cancelled.
             FencedError: the claim has passed to another worker.
             RunnerError: the handoff's breaker is open: a quota or key was refused before.
+            InvalidInputError: a figure is negative, or beyond what a budget may have.
             StoreUnavailableError: Redis did not answer; nothing may be sent.
         """
 
@@ -147,6 +148,9 @@ class Assignment(Protocol):
 
         It is added to the node's totals, whatever becomes of this attempt: leave it out of the
         `RunnerResult`. Waits out an outage of Redis, as the call has been paid.
+
+        Raises:
+            InvalidInputError: as `reserve`; it then counts as it was reserved.
         """
 
     def checkpoint(self, label: str, *, byte_position: int | None = None) -> str:

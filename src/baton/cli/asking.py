@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from baton.agents.budget import Budget
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ROLE: Final = "sonnet_coordinator"
 CAPACITY_TOKENS: Final = 200_000
 
+_POLICY: Final = re.compile(r"all|best_effort|fail_fast|quorum:([1-9][0-9]{0,6})")
 _OPTION_OF: Final = {
     "budget.tokens": "--budget-tokens",
     "budget.usd": "--budget-usd",
@@ -53,6 +55,7 @@ def checked_tasks(
         encode_text(task, f"TASK {number}")
         if not task.strip():
             raise InvalidInputError(f"TASK {number}", "what a worker is to do", "<nothing>")
+    _check_policy(policy, len(tasks))
     request = make_request(
         session_id="session",
         context_version="1.0.0",
@@ -62,3 +65,12 @@ def checked_tasks(
         limits={"max_nodes": settings.handoff_max_nodes},
     )
     return request.tasks
+
+
+def _check_policy(policy: str, tasks: int) -> None:
+    known = _POLICY.fullmatch(policy)
+    if known is None:
+        expected = "all, best_effort, fail_fast or quorum:N, with N from 1"
+        raise InvalidInputError("--policy", expected, policy)
+    if int(known[1] or 1) > tasks:
+        raise InvalidInputError("--policy", f"a quorum of at most the {tasks} tasks", policy)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from baton.agents.breakers import HandoffBreakers
 from baton.cli import packages
 from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_budget, checked_tasks
 from baton.cli.connection import client_settings, open_client, open_redis
+from baton.cli.escaping import escape_line
 from baton.cli.exits import (
     DONE,
     FAILED,
@@ -48,6 +50,8 @@ from baton.swarm.pools import PoolBoard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import redis
 
     from baton.handoff.view import Event
 
@@ -130,10 +134,14 @@ def submit(  # noqa: PLR0913, PLR0917  # a command's options
 @app.command(epilog=epilog("baton handoff show handoff_8a3f19c2d4e5f607", codes=STORE_CODES))
 def show(handoff_id: HandoffId, as_json: Json = False) -> None:
     """Show a handoff's nodes as a tree, where it stands, and what it cost."""
-    with _open(handoff_id) as found:
+    check_id(handoff_id, "ID")
+    with open_client() as (_, client):
+        found = _handle(handoff_id, client)
         outcome, nodes = found.outcome(), found.nodes()
+        breaker = HandoffBreakers(client).find(handoff_id)
         if as_json:
-            show_json(handoff_json(found, outcome, outcome.state) | package_parts(found))
+            parts = package_parts(found) | {"breaker": breaker}
+            show_json(handoff_json(found, outcome, outcome.state) | parts)
             return
         acknowledgement = found.acknowledgement()
     tree = NodeTree(handoff_id)
@@ -143,6 +151,9 @@ def show(handoff_id: HandoffId, as_json: Json = False) -> None:
     console.print(tree.draw(elapsed_seconds=None, most_nodes=len(nodes)))
     show_fields(summary(outcome, outcome.state) | spending(nodes))
     show_errors(outcome, nodes)
+    if breaker is not None:
+        show_text(f"no more calls are sent for it: {escape_line(breaker)}")
+        show_text(f"when that is mended: baton handoff retry {handoff_id}")
     show_fields({"session": outcome.session_id, "version": outcome.version or "none written"})
     if acknowledgement is not None:
         show_acknowledgement(acknowledgement)
@@ -280,7 +291,11 @@ def _open(handoff_id: str) -> Iterator[Handoff]:
     """A handle on a handoff. It needs no broker, and so no Celery."""
     check_id(handoff_id, "ID")
     with open_client() as (_, client):
-        yield Handoff(handoff_id, HandoffTree(client), HandoffView(client), Accounts(client))
+        yield _handle(handoff_id, client)
+
+
+def _handle(handoff_id: str, client: redis.Redis) -> Handoff:
+    return Handoff(handoff_id, HandoffTree(client), HandoffView(client), Accounts(client))
 
 
 def _register(coordinator: RedisSwarmCoordinator, session: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from baton.agents.runner import Usage
 from baton.cli.escaping import escape_line
 from baton.cli.output import duration, plain, show_fields, show_json, show_text
-from baton.cli.tree import counts
+from baton.cli.tree import WORDS, counts
 from baton.handoff.totals import Totals
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def show_errors(outcome: Outcome, nodes: Sequence[NodeRecord]) -> None:
     """Print why the handoff, and the first nodes that gave no result, failed."""
     if outcome.error:
         show_text(f"error: {_reason(outcome.error_type, outcome.error)}")
-    failed = [node for node in nodes if node.state in {"failed", "lost"}]
+    failed = [node for node in nodes if node.state in {"failed", "lost", "over_budget"}]
     for node in failed[:_ERRORS_SHOWN]:
         reason = _reason(node.error_type, node.error)
-        show_text(f"node {node.node_id} {node.state}: {reason}")
+        show_text(f"node {node.node_id} {WORDS.get(node.state, node.state)}: {reason}")
     if len(failed) > _ERRORS_SHOWN:
         show_text(f"and {len(failed) - _ERRORS_SHOWN} more; `--json` has all of them")
 

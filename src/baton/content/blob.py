@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FORMAT: Final = b"\x01"
 _DIGEST_BYTES: Final = 32
+# Below it no codec saves anything to speak of, and setting one up costs more than all else here.
+_WORTH_BYTES: Final = 64
 _BODY_AT: Final = 1 + _DIGEST_BYTES
 _HEADER: Final = struct.Struct(">BQ")
 _NUMBERS: Final[dict[Codec, int]] = {"none": 0, "gzip": 1, "zstd": 2, "brotli": 3}
@@ -40,7 +42,7 @@ def pack_blob(data: bytes, codec: Codec = "gzip") -> bytes:
     Raises:
         InvalidInputError: an unknown codec.
     """
-    payload = compress(data, codec)
+    payload = data if len(data) < _WORTH_BYTES else compress(data, codec)
     if len(payload) >= len(data):
         payload, codec = data, "none"
     body = _HEADER.pack(_NUMBERS[codec], len(data)) + payload

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from baton.agents.budget import to_nano, to_usd
+from baton.agents.budget import MOST_TOKENS, MOST_USD, to_nano, to_usd
 from baton.agents.permits import Permit
 from baton.errors import (
     BatonError,
@@ -18,12 +18,14 @@ from baton.errors import (
     RunnerError,
 )
 from baton.handoff.keys import HandoffKeys
+from baton.handoff.tree import SEND_WITHIN_SECONDS
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
 from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
     import redis
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 _RESERVE: Final = Script("baton.handoff", "reserve")
 _SETTLE: Final = Script("baton.handoff", "settle")
 
-SEND_WITHIN_SECONDS: Final = 5.0
 SETTLE_GRACE_SECONDS: Final = 60.0
 
 
@@ -60,13 +61,11 @@ class Accounts:
         """A permit for one call, or None while others hold what is left.
 
         Raises:
-            InvalidInputError: a figure is negative, or the price not a finite number.
+            InvalidInputError: a figure is negative, not finite, or beyond what a budget may have.
             OverBudgetError, NodeCancelledError, FencedError, RunnerError: see
                 `Assignment.reserve`.
         """
-        check_whole_number(tokens, "tokens")
-        if not usd.is_finite() or usd < 0:
-            raise InvalidInputError("usd", "dollars of at least 0", usd)
+        _check_figures({"tokens": tokens}, usd)
         permit_id = new_operation_id()
         hold_ms = round((max(seconds, 0.0) + SETTLE_GRACE_SECONDS) * 1000)
         args: list[str | float] = [
@@ -84,7 +83,12 @@ class Accounts:
         raise _refusal(claim, kind.decode(), [str(_text(each)) for each in rest], tokens, usd)
 
     def settle(self, handoff_id: str, permit: Permit, usage: Usage, usd: Decimal) -> None:
-        """Replace what a permit holds by what its call used. Idempotent."""
+        """Replace what a permit holds by what its call used. Idempotent.
+
+        Raises:
+            InvalidInputError: as `reserve`; the permit counts as spent when its time is over.
+        """
+        _check_figures(counted(usage), usd)
         args: list[str | float] = [
             permit.permit_id, json.dumps(counted(usage)), to_nano(usd),
         ]  # fmt: skip
@@ -108,6 +112,14 @@ class Accounts:
             held_tokens=found[4] or 0,
             held_usd=to_usd(found[5] or 0),
         )
+
+
+def _check_figures(counts: Mapping[str, int], usd: Decimal) -> None:
+    for name, count in counts.items():
+        if check_whole_number(count, name) > MOST_TOKENS:
+            raise InvalidInputError(name, f"at most {MOST_TOKENS}", count)
+    if not usd.is_finite() or not 0 <= usd <= MOST_USD:
+        raise InvalidInputError("usd", f"dollars from 0 to {MOST_USD}", usd)
 
 
 def counted(usage: Usage) -> dict[str, int]:

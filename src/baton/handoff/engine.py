@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 import traceback
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from baton.agents.budget import MOST_TOKENS, MOST_USD
 from baton.agents.function import told
 from baton.agents.runner import ChildResult, RunnerResult, Usage
+from baton.content.secrets import redact_secrets
 from baton.content.text import encode_text
 from baton.errors import (
     BatonError,
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
+MAX_TOLD_CHARACTERS: Final = 100_000
 MAX_DETAILS_BYTES: Final = 64 * 1024
 SWEEP_LOOKS: Final = 64
 SWEEP_BATCH: Final = 200
@@ -116,10 +118,10 @@ class HandoffEngine:
         demands what does not hold ends here, failed, before any of its nodes.
         """
         if not self._receiver.receive(handoff_id, self._worker):
-            self._tree.cancel(handoff_id)
+            self._tree.end_stopped(handoff_id)
             return []
         moves, first_level = self._tree.start(handoff_id)
-        if len(moves) == first_level:
+        if len(moves) == first_level and {move.kind for move in moves} == {"run"}:
             return [move.node_id for move in moves]
         self._publish(handoff_id, moves)
         return []
@@ -145,6 +147,19 @@ class HandoffEngine:
         run = self._claim_and_run(handoff_id, node_id, chained=False, apart=True)
         self._publish(handoff_id, [Move("run", chain[0]) for chain in run.children])
         return run
+
+    def hand_back(self) -> int:
+        """Give back the nodes that this process runs, as it has to stop; how many.
+
+        They wait again and are published at once, rather than when their leases lapse; what their
+        runners still return here is refused.
+        """
+        handed_back = 0
+        for lease in self._keeper.held():
+            moves = self._tree.hand_back(lease.handoff_id, lease.node_id, lease.fence)
+            self._publish(lease.handoff_id, moves)
+            handed_back += len(moves)
+        return handed_back
 
     def _claim_and_run(
         self, handoff_id: str, node_id: str, *, chained: bool, apart: bool
@@ -269,7 +284,7 @@ class HandoffEngine:
             reach("node.ran")
             if assignment.spawned:
                 reach("node.suspending")
-                return self._suspend(claim, assignment, result.content)
+                return self._suspend(claim, assignment, result)
             ending, content = _ending(result), result.content
         except FencedError:
             raise
@@ -319,10 +334,13 @@ class HandoffEngine:
         results = self._tree.results(claim.handoff_id, [node.node_id for node in nodes])
         return [_child_result(node, results.get(node.node_id, "")) for node in nodes]
 
-    def _suspend(self, claim: Claim, assignment: NodeAssignment, draft: str) -> NodeRun:
+    def _suspend(self, claim: Claim, assignment: NodeAssignment, result: RunnerResult) -> NodeRun:
+        spent = _ending(result)
         suspension = through_outage(
             f"node {claim.node_id}",
-            lambda: self._tree.suspend(claim, assignment.spawned, assignment.then, draft),
+            lambda: self._tree.suspend(
+                claim, assignment.spawned, assignment.then, result.content, spent
+            ),
         )
         reach("node.suspended")
         chains = _chains_of(claim, [len(chain) for chain in assignment.spawned])
@@ -443,7 +461,7 @@ class HandoffEngine:
             if "join" in kinds:
                 self._dispatcher.join(handoff_id)
             if "cancel" in kinds:
-                self._publish(handoff_id, self._tree.cancel(handoff_id)[1])
+                self._tree.end_stopped(handoff_id)
         except BrokerUnavailableError as error:
             logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
 
@@ -490,13 +508,14 @@ def _ending(result: RunnerResult) -> Ending:
 def _usage(usage: object) -> dict[str, int]:
     counts: dict[str, Any] = asdict(usage) if isinstance(usage, Usage) else {"usage": usage}
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 0:
+        if not isinstance(count, int) or not 0 <= count <= MOST_TOKENS:
             raise RunnerError(f"expected {name} as a number of tokens from 0, got {count!r:.80}")
     return {name: count for name, count in counts.items() if count}
 
 
 def _cost(cost: object) -> float:
-    if not isinstance(cost, int | float) or not math.isfinite(cost) or cost < 0:
+    # A comparison, so that neither NaN nor a whole number beyond all floats comes through.
+    if not isinstance(cost, int | float) or not 0 <= cost <= MOST_USD:
         raise RunnerError(f"expected cost_usd as a number of dollars from 0, got {cost!r:.80}")
     return float(cost)
 
@@ -525,8 +544,8 @@ def _failure(error: BatonError, retry_after_seconds: float = 0.0) -> Ending:
 
 
 def _bounded(text: str) -> str:
-    """One bounded line that any terminal and UTF-8 can bear."""
-    line = " ".join(text.split())
+    """One bounded line that any terminal and UTF-8 can bear, without what looks like a secret."""
+    line = " ".join(redact_secrets(text[:MAX_TOLD_CHARACTERS]).split())
     if len(line) > MAX_ERROR_CHARACTERS:
         line = f"{line[: MAX_ERROR_CHARACTERS - 1]}…"
     return "".join(char if char.isprintable() else "?" for char in line)

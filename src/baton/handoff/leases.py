@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE: Final = 3
 LONGEST_TICK_SECONDS: Final = 10.0
 CANCEL_CHECK_SECONDS: Final = 0.5
+JOIN: Final = "join"
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +81,11 @@ class LeaseKeeper:
         """Stop renewing `lease`; its runner has returned."""
         with self._changed:
             self._held.discard(lease)
+
+    def held(self) -> list[Lease]:
+        """The leases of nodes that are at work and within their time; joins are not among them."""
+        with self._lock:
+            return [each for each in self._held if not each.overran and each.node_id != JOIN]
 
     @property
     def running(self) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from baton.errors import InvalidInputError
 from baton.handoff.outcome import TERMINAL_NODE_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 # Of the run that failed; what it used and cost stays until the next has ended.
 _OF_THE_END = (
@@ -124,6 +125,20 @@ def plan_reopening(
         counts=Counter(node["state"] for node in nodes.values()),
         pending=sum(node["state"] not in TERMINAL_NODE_STATES for node in top),
     )
+
+
+def queue_of(node_ids: Iterable[str]) -> Iterator[str]:
+    """Nodes as the queue has them: neighbours as one range, `prefix:first:last` (window.lua)."""
+    # Of neighbours, the slot and the place in line differ by the same.
+    for (prefix, _), found in groupby(enumerate(node_ids), key=_run_of):
+        slots = [node_id.removeprefix(prefix) for _, node_id in found]
+        yield f"{prefix}:{slots[0]}:{slots[-1]}"
+
+
+def _run_of(placed: tuple[int, str]) -> tuple[str, int]:
+    place, node_id = placed
+    parent_id, dot, slot = node_id.rpartition(".")
+    return f"{parent_id}{dot}", int(slot) - place
 
 
 def _all_ids(first_level: int, stored: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -22,10 +22,12 @@ class Spawning:
     chains: bool
     shares: Mapping[str, Mapping[str, int]]
 
-    def request(self) -> str:
-        """The rest of what the script is told, as JSON."""
+    def request(self, usage: Mapping[str, int], cost_nano: int) -> str:
+        """The rest of what the script is told, as JSON; what the run used, and cost."""
         return json.dumps(
             {
+                "usage": usage,
+                "cost_nano": cost_nano,
                 "fields": len(self.plan),
                 "ranges": self.ranges,
                 "chains": self.chains,

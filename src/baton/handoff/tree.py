@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from redis.exceptions import NoScriptError
 
@@ -23,7 +23,7 @@ from baton.errors import (
 from baton.failpoints import reach
 from baton.handoff.keys import INDEX, OPEN, HandoffKeys
 from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES
-from baton.handoff.reopening import plan_reopening
+from baton.handoff.reopening import plan_reopening, queue_of
 from baton.handoff.spawning import encode_plan, plan_spawning
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
@@ -50,13 +50,16 @@ _SUSPEND: Final = Script("baton.handoff", "suspend")
 _CLAIM_JOIN: Final = Script("baton.handoff", "claim_join")
 _FINISH_JOIN: Final = Script("baton.handoff", "finish_join")
 _REOPEN: Final = Script("baton.handoff", "reopen")
+_HAND_BACK: Final = Script("baton.handoff", "hand_back")
 _CANCEL: Final = Script("baton.handoff", "cancel")
 _SWEEP: Final = Script("baton.handoff", "sweep")
 _PROGRESS: Final = Script("baton.handoff", "progress")
 
 SLICE: Final = 500
-CANCEL_SLICE: Final = 64
+CANCEL_SLICE: Final = 32
+INLINE_BYTES: Final = 32 * 1024
 PERMIT_POLL_SECONDS: Final = 0.05
+SEND_WITHIN_SECONDS: Final = 5.0
 RESULTS_AT_ONCE: Final = 32
 # The indexes are shared by all handoffs, so no single one's retention may shorten their lives.
 INDEX_RETENTION_MS: Final = 366 * DAY_SECONDS * 1000
@@ -161,13 +164,18 @@ class Ending:
     size_bytes: int = 0
     retry_after_seconds: float = 0.0
 
+    @property
+    def cost_nano(self) -> int:
+        """`cost_usd` as the scripts count it."""
+        return to_nano(Decimal(str(self.cost_usd)))
+
     def encode(self) -> str:
         """JSON for the script; absent where there is nothing to say."""
         fields = {
             "error_type": self.error_type,
             "error": self.error,
             "usage": self.usage,
-            "cost_nano": to_nano(Decimal(str(self.cost_usd))),
+            "cost_nano": self.cost_nano,
             "details": self.details,
             "size_bytes": self.size_bytes,
         }
@@ -318,24 +326,33 @@ class HandoffTree:
             FencedError: the claim has passed to another worker; nothing was written.
         """
         keys = HandoffKeys.of(claim.handoff_id)
-        staged = "" if content is None else keys.staging(claim.node_id, claim.fence, "result")
+        blob = b"" if content is None else pack_blob(encode_text(content))
+        # A script's arguments are copied once more within the server.
+        small = len(blob) <= INLINE_BYTES
+        staged = "" if small else keys.staging(claim.node_id, claim.fence, "result")
         args: list[str | bytes | float] = [
-            claim.node_id, claim.fence, verdict, ending.encode(), staged,
+            claim.node_id, claim.fence, verdict, ending.encode(), staged, blob if small else b"",
         ]  # fmt: skip
-        blob = None if content is None else pack_blob(encode_text(content))
         with redis_errors(self._redis):
             while True:
-                pipeline = self._redis.pipeline(transaction=False)
-                if blob is not None:
+                if small:
+                    kind, state, moves = _FINISH(self._redis, [keys.base], args)
+                else:
+                    pipeline = self._redis.pipeline(transaction=False)
                     pipeline.set(staged, blob, px=STAGING_MS)
-                kind, state, moves = _FINISH.after(pipeline, self._redis, [keys.base], args)
+                    kind, state, moves = _FINISH.after(pipeline, self._redis, [keys.base], args)
                 if kind == b"done":
                     return state.decode(), _moves(moves)
                 if kind == b"fenced":
                     raise _fenced(claim, state.decode())
 
     def suspend(
-        self, claim: Claim, chains: Sequence[Sequence[ChildTask]], then: str, draft: str
+        self,
+        claim: Claim,
+        chains: Sequence[Sequence[ChildTask]],
+        then: str,
+        draft: str,
+        spent: Ending | None = None,
     ) -> Suspension:
         """Write the children's plan and the node's suspension at once.
 
@@ -344,6 +361,7 @@ class HandoffTree:
             chains: its children in slot order; those of one chain run one after the other.
             then: the continuation's instruction; empty: none.
             draft: what it returned before it waits.
+            spent: of which usage and cost count; the rest is said of ends only.
 
         Raises:
             FencedError: the claim has passed to another worker.
@@ -354,8 +372,10 @@ class HandoffTree:
         draft_key = keys.staging(claim.node_id, claim.fence, "draft")
         spawning = plan_spawning(claim.node_id, claim.child_count, claim.runner, chains, then)
         blob = pack_blob(encode_text(draft))
+        spent = spent or Ending()
         args: list[str | bytes | float] = [
-            claim.node_id, claim.fence, spawning.count, plan_key, draft_key, spawning.request(),
+            claim.node_id, claim.fence, spawning.count, plan_key, draft_key,
+            spawning.request(spent.usage or {}, spent.cost_nano),
         ]  # fmt: skip
         with redis_errors(self._redis):
             while True:
@@ -372,6 +392,12 @@ class HandoffTree:
                     )
                 if kind != b"missing":
                     raise _fenced(claim, rest[0].decode())
+
+    def hand_back(self, handoff_id: str, node_id: str, fence: int) -> tuple[Move, ...]:
+        """Take a node back from a worker that has to stop: it waits again; what follows."""
+        with redis_errors(self._redis):
+            moves = _HAND_BACK(self._redis, [HandoffKeys.of(handoff_id).base], [node_id, fence])
+        return _moves(moves)
 
     def claim_join(self, handoff_id: str, worker: str) -> int | None:
         """Take the join; its fencing token, or None if it is not due or somebody else has it."""
@@ -432,6 +458,11 @@ class HandoffTree:
             self._await_permits(keys)
         return state.decode(), moves
 
+    def end_stopped(self, handoff_id: str) -> None:
+        """End the waiting nodes of a handoff that stopped by itself: nobody asks for a receipt."""
+        with redis_errors(self._redis):
+            self._cancel_waiting(HandoffKeys.of(handoff_id), "")
+
     def _cancel_waiting(self, keys: HandoffKeys, root: str) -> tuple[bytes, tuple[Move, ...]]:
         """End the waiting nodes, a slice a call; the handoff's state then, and what follows.
 
@@ -459,7 +490,10 @@ class HandoffTree:
         last_send_at = self._redis.hget(keys.base, "last_send_at")
         if last_send_at is None:
             return
-        while self._redis.hlen(keys.permits) and _seconds(self._redis) * 1000 < int(last_send_at):
+        left_seconds = int(last_send_at) / 1000 - _seconds(self._redis)
+        # By our own clock from here on, and no longer than any permit: Redis' may be set back.
+        give_up_at = time.monotonic() + min(left_seconds, SEND_WITHIN_SECONDS)
+        while time.monotonic() < give_up_at and self._redis.hlen(keys.permits):
             time.sleep(PERMIT_POLL_SECONDS)
 
     def reopen(self, handoff_id: str, node_id: str | None, budget: Budget | None = None) -> None:
@@ -476,13 +510,13 @@ class HandoffTree:
         staged = [keys.staging_reopening(operation_id, what) for what in ("nodes", "queue")]
         with redis_errors(self._redis):
             while True:
-                round_, tree = self._plan_reopening(handoff_id, keys, node_id)
+                round_, settled_late, tree = self._plan_reopening(handoff_id, keys, node_id)
                 self._stage_reopening(staged, tree)
                 reach("retry.staged")
                 counts = {state: tree.counts.get(state, 0) for state in NODE_STATES}
                 request = {
                     "id": operation_id, "round": round_, "pending": tree.pending, "counts": counts,
-                    "caps": _caps(budget),
+                    "caps": _caps(budget), "settled_late": settled_late,
                 }  # fmt: skip
                 # Listed first: one that goes on and is not listed, no sweep would look after.
                 pipeline = self._redis.pipeline(transaction=False)
@@ -496,12 +530,12 @@ class HandoffTree:
 
     def _plan_reopening(
         self, handoff_id: str, keys: HandoffKeys, node_id: str | None
-    ) -> tuple[int, Reopening]:
-        """The next round's number and tree."""
+    ) -> tuple[int, str, Reopening]:
+        """The next round's number; how many calls were settled late before; and its tree."""
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.base, ["state", "round", "first_level"])
+        pipeline.hmget(keys.base, ["state", "round", "first_level", "settled_late"])
         pipeline.hgetall(keys.nodes)
-        (state, round_, first_level), stored = pipeline.execute()
+        (state, round_, first_level, settled_late), stored = pipeline.execute()
         if state is None:
             raise _unknown(handoff_id)
         if state.decode() not in TERMINAL_HANDOFF_STATES:
@@ -519,7 +553,8 @@ class HandoffTree:
             for name, value in plan.items()
             if name.endswith(b":after")
         }
-        return next_round, plan_reopening(int(first_level), known, before, next_round, node_id)
+        tree = plan_reopening(int(first_level), known, before, next_round, node_id)
+        return next_round, (settled_late or b"0").decode(), tree
 
     def _stage_reopening(self, staged: Sequence[str], tree: Reopening) -> None:
         nodes_key, queue_key = staged
@@ -528,8 +563,9 @@ class HandoffTree:
         pipeline.delete(*staged)
         for first in range(0, len(entries), SLICE):
             pipeline.hset(nodes_key, mapping=dict(entries[first : first + SLICE]))
-        for first in range(0, len(tree.waiting), SLICE):
-            pipeline.rpush(queue_key, *map(_range_of_one, tree.waiting[first : first + SLICE]))
+        queue = list(queue_of(tree.waiting))
+        for first in range(0, len(queue), SLICE):
+            pipeline.rpush(queue_key, *queue[first : first + SLICE])
         for key in staged:
             pipeline.pexpire(key, STAGING_MS)
         pipeline.execute()
@@ -539,10 +575,26 @@ class HandoffTree:
     ) -> tuple[str, tuple[Move, ...], int]:
         """Look at what is due: the state, what is to be published, members looked at."""
         with redis_errors(self._redis):
-            state, moves, seen = _SWEEP(
+            state, moves, seen, keep = _SWEEP(
                 self._redis, [HandoffKeys.of(handoff_id).base], [limit, "1" if backlog else "0"]
             )
+            if keep:
+                self._keep(HandoffKeys.of(handoff_id))
         return state.decode(), _moves(moves), seen
+
+    def _keep(self, keys: HandoffKeys) -> None:
+        """Have results, drafts and plans expire as late as all else."""
+        retention_ms = int(self._redis.hget(keys.base, "retention_ms") or 0)
+        kept = [
+            key
+            for node_id, node in self._redis.hgetall(keys.nodes).items()
+            for key in _kept_keys(keys, node_id.decode(), json.loads(node))
+        ]
+        for first in range(0, len(kept) if retention_ms else 0, SLICE):
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in kept[first : first + SLICE]:
+                pipeline.pexpire(key, retention_ms)
+            pipeline.execute()
 
     def progress(self, claim: Claim, text: str) -> None:
         """Append a line to the events, if the claim still holds."""
@@ -614,6 +666,14 @@ class HandoffTree:
             pipeline.execute()
 
 
+def _kept_keys(keys: HandoffKeys, node_id: str, node: Mapping[str, Any]) -> Iterator[str]:
+    if node["state"] == "ok":
+        yield keys.result(node_id)
+    if node["children"]:
+        yield keys.plan_below(node_id)
+        yield keys.draft(node_id)
+
+
 def _stage_plan(pipeline: BinaryPipeline, key: str, plan: Mapping[str, str]) -> None:
     entries = list(plan.items())
     pipeline.delete(key)  # what a refused spawn of the same claim staged is not to be mixed in
@@ -657,12 +717,6 @@ def _deadline(budget: Budget | None) -> dict[str, int]:
 
 def _caps(budget: Budget | None) -> dict[str, int]:
     return {} if budget is None else budget.caps()
-
-
-def _range_of_one(node_id: str) -> str:
-    """A node as the queue has it: window.lua."""
-    parent_id, dot, slot = node_id.rpartition(".")
-    return f"{parent_id}{dot}:{slot}:{slot}"
 
 
 def _is_stopped(node_id: str, cancelled_at: bytes | None, cuts: bytes | None) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from baton.agents.condensing import DEFAULT_SHARE, condense
+from baton.agents.configured import configured_summariser
 from baton.agents.token_counting import estimate_text_tokens
-from baton.errors import AgentCompatibilityError, StaleHandoffError
+from baton.errors import (
+    AgentCompatibilityError,
+    ModelUnavailableError,
+    RunnerError,
+    StaleHandoffError,
+)
 from baton.handoff.checks import PackageChecks, failures
 from baton.swarm.cooperation import CooperationTable
 from baton.whole_numbers import check_whole_number
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from baton.handoff.checks import Check
     from baton.settings import ClientSettings
     from baton.store.contexts import ContextStore
+
+logger = logging.getLogger(__name__)
 
 BUFFER_TOKENS: Final = 30_000
 MAX_VIEW_TOKENS: Final = 60_000  # what 30 % of a window of 200,000 are
@@ -91,7 +100,8 @@ class HandoffValidator:
         store: where the sessions live.
         checks: what is looked at.
         buffer_tokens: a sender with fewer tokens left has its context condensed first.
-        summariser: condenses; None: the extractive one, which needs no model.
+        summariser: condenses; None: the extractive one, which needs no model, and which also
+            takes the place of a model that gives no answer.
         count_tokens: counts what it makes; the estimate by default.
     """
 
@@ -152,7 +162,12 @@ class HandoffValidator:
             note = "the session is sealed, and a view of it would not be"
             buffer = TokenBuffer(self._buffer_tokens, context.available_tokens, note=note)
             return HandoffReport(package, checks, buffer)
-        view = self._view_of(package)
+        try:
+            view = self._view_of(package, self._summariser)
+        except (ModelUnavailableError, RunnerError) as error:
+            # Whoever runs out of tokens must be able to hand over, model or no model.
+            logger.warning("condensed without a model: %s", error)
+            view = self._view_of(package, None)
         buffer = TokenBuffer(
             self._buffer_tokens,
             context.available_tokens,
@@ -161,7 +176,7 @@ class HandoffValidator:
         )
         return HandoffReport(_with_context(package, view=view), checks, buffer)
 
-    def _view_of(self, package: HandoffPackage) -> View:
+    def _view_of(self, package: HandoffPackage, summariser: Summariser | None) -> View:
         context = package.session_context
         found = self._store.get(context.session_id, context.version, agent_id=package.from_agent)
         size_tokens = max(1, self._count_tokens(found.content))
@@ -171,7 +186,7 @@ class HandoffValidator:
             version=found.version,
             share=min(DEFAULT_SHARE, MAX_VIEW_TOKENS / size_tokens),
             count_tokens=self._count_tokens,
-            summariser=self._summariser,
+            summariser=summariser,
         )
 
 
@@ -185,7 +200,12 @@ def configured_validator(
     """
     table = CooperationTable.configured(settings)
     checks = PackageChecks(redis_client, store, table=table)
-    return HandoffValidator(store, checks, buffer_tokens=settings.handoff_buffer_tokens)
+    return HandoffValidator(
+        store,
+        checks,
+        buffer_tokens=settings.handoff_buffer_tokens,
+        summariser=configured_summariser(settings),
+    )
 
 
 def _with_context(package: HandoffPackage, **fields: object) -> HandoffPackage:

@@ -113,6 +113,8 @@ class HandoffView:
         for parent_id, planned in below.items():
             # Of children that a later spawn added since the nodes were read, nothing is told yet.
             ids = (f"{parent_id}.{slot}" for slot in range(parents[parent_id]))
+            if not planned:
+                raise HandoffNotFoundError(f"handoff {handoff_id} has expired")
             plan.update((each, planned[each]) for each in ids)
         return [_node(each, plan[each], nodes.get(each)) for each in sorted(plan, key=_slot_order)]
 
@@ -251,8 +253,8 @@ def _node(node_id: str, plan: str | bytes, stored: str | bytes | None) -> NodeRe
         started_at=_instant(started),
         ended_at=_instant(ended),
         duration_seconds=None if started is None or ended is None else (ended - started) / 1000,
-        usage=node.get("usage", {}),
-        cost_usd=float(to_usd(node.get("cost_nano", 0))),
+        usage={kind: int(count) for kind, count in node.get("usage", {}).items()},
+        cost_usd=float(to_usd(int(node.get("cost_nano", 0)))),
         details=json.loads(node.get("details", "{}")),
         child_count=node.get("children", 0),
         **{name: node[name] for name in _NODE_FIELDS if name in node},
@@ -269,6 +271,6 @@ def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         state=said.get("state", ""),
         text=said.get("text", ""),
         error=said.get("error", ""),
-        tokens=said.get("tokens", 0),
-        cost_usd=float(to_usd(said.get("nano", 0))),
+        tokens=int(said.get("tokens", 0)),
+        cost_usd=float(to_usd(int(said.get("nano", 0)))),
     )

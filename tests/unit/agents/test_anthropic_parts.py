@@ -191,3 +191,21 @@ def test_workers_do_not_load_the_sdk_before_it_is_needed():
         "sys.exit(any(m in sys.modules for m in ('anthropic', 'httpx2')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "count", [-1, True, 1.5, "9", 10**30], ids=["negative", "bool", "float", "text", "huge"]
+)
+def test_a_count_of_tokens_that_no_call_can_have_is_malformed(count):
+    """It would be charged to a budget, which scripts count in numbers of their own."""
+    builder = AnswerBuilder()
+    usage = SimpleNamespace(input_tokens=count, output_tokens=1)
+    with pytest.raises(ValueError, match="no count"):
+        builder.add(event("message_start", message=SimpleNamespace(usage=usage)))
+
+
+def test_a_base_url_may_hold_no_password():
+    """It would be sent in the key's place, and be logged by the HTTP client with each call."""
+    with pytest.raises(InvalidInputError, match="base_url") as refused:
+        AnthropicOptions(api_key=SecretStr(KEY), base_url="https://me:hunter2@gateway.example")
+    assert "hunter2" not in str(refused.value)

@@ -83,7 +83,7 @@ def test_spawn_adds_up_to_the_limit_and_not_beyond():
         spawn(given, "c", "d")
     assert given.spawned == [(ChildTask("a"),), (ChildTask("b", "other"),)]
     assert given.then == "on"
-    assert spawn(given, " c ").spawned[-1] == ChildTask("c")
+    assert spawn(given, " c ").spawned[-1] == (ChildTask("c"),)
     with pytest.raises(SpawnLimitError, match="handoff_max_depth"):
         spawn(assignment(max_depth=2), "a")
     with pytest.raises(SpawnLimitError, match="handoff_max_nodes"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from baton.agents.anthropic.token_bound import most_tokens
 from baton.agents.runner import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# Of one call; no model's window comes near. More would be beyond what scripts count exactly.
+MOST_COUNTED: Final = 1_000_000_000
 
 _COUNTS = {
     "input_tokens": "input_tokens",
@@ -135,14 +138,22 @@ def read_usage(given: Any, before: Usage) -> Usage:
     """`before` with the counts that `given`, the API's usage, has; they are totals.
 
     Raises:
-        TypeError, ValueError: a count is no whole number of at least 0.
+        ValueError: as `read_count`.
     """
     found = {ours: getattr(given, theirs, None) for ours, theirs in _COUNTS.items()}
-    known = {name: count for name, count in found.items() if count is not None}
-    for name, count in known.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"usage: {name} is no count")
+    known = {name: read_count(count, name) for name, count in found.items() if count is not None}
     return replace(before, **known)
+
+
+def read_count(given: Any, name: str) -> int:
+    """A number of tokens, which must be one that a call can have: it is charged to a budget.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MOST_COUNTED:
+        raise ValueError(f"{name} is no count")
+    return given
 
 
 def read_detail(given: Any) -> str:

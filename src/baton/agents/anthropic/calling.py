@@ -6,6 +6,7 @@ what it used. One whose answer is lost counts as spent in full, as the API proba
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from baton.agents.anthropic.answers import Answer
 from baton.agents.anthropic.pausing import pause
+from baton.agents.anthropic.watch import Watch
 from baton.agents.calls import Call
 from baton.agents.runner import Usage
-from baton.errors import ModelUnavailableError, PermitExpiredError, RunnerError
+from baton.errors import ModelUnavailableError, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,9 +37,8 @@ if TYPE_CHECKING:
 MOST_LOST: Final = 3
 # Room of a permit beyond its call: to close the connection, and to settle.
 GRACE_SECONDS: Final = 5.0
-# What a call that is free holds of a budget while it runs: the least there is.
-_FREE_TOKENS: Final = 1
-_FREE_USD: Final = Decimal("0.000000001")
+# Of a count, which is free and quick, and which others of the process wait for.
+COUNT_SECONDS: Final = 30.0
 _LEAST_CALL_SECONDS: Final = 0.1
 _MOST_DOUBLINGS: Final = 20
 
@@ -113,21 +114,16 @@ class Caller:
             PriceNotFoundError, ModelRetiredError: as `PriceTable.most`.
         """
 
-        def send(seconds: float, passage: Passage) -> Answer | Failure:
-            return self._wire.stream(
-                body,
-                seconds=seconds,
-                begun=passage.begun,
-                stopped=lambda: errand.assignment.cancelled,
-            )
+        def send(watch: Watch, passage: Passage) -> Answer | Failure:
+            return self._wire.stream(body, watch, begun=passage.begun)
 
         return self._tried(errand, extent, send, errand.ledger.add_answer)
 
     def warm(self, errand: Errand, body: Mapping[str, Any], extent: Extent) -> Answer:
         """Have `body`, to which nothing is answered, write the cache. Errors as `ask`."""
 
-        def send(seconds: float, passage: Passage) -> Answer | Failure:
-            outcome = self._wire.send(body, seconds=seconds)
+        def send(watch: Watch, passage: Passage) -> Answer | Failure:
+            outcome = self._wire.send(body, watch)
             if isinstance(outcome, Answer):
                 passage.begun()
             return outcome
@@ -143,35 +139,35 @@ class Caller:
             RunnerError: key, quota or account were refused.
             OverBudgetError, …: as `Assignment.reserve`.
         """
-        seconds = self._seconds(errand.assignment)
-        permit = errand.assignment.reserve(_FREE_TOKENS, _FREE_USD, seconds=seconds + GRACE_SECONDS)
+        assignment = errand.assignment
+        permit = assignment.reserve(0, Decimal(0), seconds=COUNT_SECONDS + GRACE_SECONDS)
         try:
-            permit.check_usable()
-            counted = self._wire.count(body, seconds=seconds)
-        except PermitExpiredError:
-            return None
+            watch = self._watch(assignment, permit, most_seconds=COUNT_SECONDS)
+            counted = self._wire.count(body, watch)
         finally:
-            errand.assignment.settle(permit, Usage(), Decimal(0))
+            assignment.settle(permit, Usage(), Decimal(0))
         if isinstance(counted, int):
             return counted
         if counted.kind == "refused":
-            self._end(errand.assignment, counted)
+            self._end(assignment, counted)
         return None
 
     def _tried(
         self,
         errand: Errand,
         extent: Extent,
-        send: Callable[[float, Passage], Answer | Failure],
-        note: Callable[[Usage, Decimal], None],
+        send: Callable[[Watch, Passage], Answer | Failure],
+        note: Callable[[Usage], None],
     ) -> Answer:
         number = lost = 0
         while True:
-            outcome, usd = self._once(errand, extent, send)
+            outcome = self._once(errand, extent, send)
             if isinstance(outcome, Answer):
-                note(outcome.usage, usd)
+                note(outcome.usage)
                 return outcome
             errand.assignment.raise_if_cancelled()
+            if outcome.kind == "expired":
+                continue
             errand.ledger.add_failure(lost=outcome.kind == "lost")
             if outcome.kind in ("refused", "invalid"):
                 self._end(errand.assignment, outcome)
@@ -185,19 +181,22 @@ class Caller:
         self,
         errand: Errand,
         extent: Extent,
-        send: Callable[[float, Passage], Answer | Failure],
-    ) -> tuple[Answer | Failure, Decimal]:
-        """One try, settled; what came of it, and its price."""
+        send: Callable[[Watch, Passage], Answer | Failure],
+    ) -> Answer | Failure:
+        """One try, settled; what came of it."""
         assignment = errand.assignment
         call = Call(self._options.model, assignment.handoff_id, extent.fresh_tokens)
         most_usd = self._most_usd(extent)
         with self._gate.passed(call, assignment) as passage:
-            permit = self._permit(assignment, extent, most_usd)
-            # Until it is known better, and if anything unforeseen happens: it was paid.
-            usage, usd = extent.usage, most_usd
-            passage.used_tokens = extent.fresh_tokens
+            seconds = self._seconds(assignment) + GRACE_SECONDS
+            permit = assignment.reserve(extent.tokens, most_usd, seconds=seconds)
+            usage, usd = Usage(), Decimal(0)
             try:
-                outcome = send(self._seconds(assignment), passage)
+                watch = self._watch(assignment, permit)
+                # Until it is known better, and if anything unforeseen happens: it was paid.
+                usage, usd = extent.usage, most_usd
+                passage.used_tokens = extent.fresh_tokens
+                outcome = send(watch, passage)
                 if (used := _used(outcome, extent)) is not None:
                     usage, usd = used, errand.ledger.price(used)
             finally:
@@ -208,7 +207,7 @@ class Caller:
             if not isinstance(outcome, Answer) and passage.end != "ok":
                 overloaded = outcome.kind in ("overloaded", "unsent", "lost")
                 passage.end = "overloaded" if overloaded else "unknown"
-            return outcome, usd
+            return outcome
 
     def _most_usd(self, extent: Extent) -> Decimal:
         options = self._options
@@ -217,17 +216,14 @@ class Caller:
             cached_tokens=extent.cached_tokens, cache_ttl=options.cache_ttl,
         )  # fmt: skip
 
-    def _permit(self, assignment: Assignment, extent: Extent, usd: Decimal) -> Permit:
-        """A permit that may be used now."""
-        while True:
-            seconds = self._seconds(assignment) + GRACE_SECONDS
-            permit = assignment.reserve(extent.tokens, usd, seconds=seconds)
-            try:
-                permit.check_usable()
-            except PermitExpiredError:
-                assignment.settle(permit, Usage(), Decimal(0))
-            else:
-                return permit
+    def _watch(
+        self, assignment: Assignment, permit: Permit, *, most_seconds: float = math.inf
+    ) -> Watch:
+        return Watch(
+            check_sendable=permit.check_usable,
+            stopped=lambda: assignment.cancelled,
+            seconds=min(most_seconds, self._seconds(assignment)),
+        )
 
     def _seconds(self, assignment: Assignment) -> float:
         """How long a call that is sent now may take."""
@@ -243,9 +239,13 @@ class Caller:
         seconds = min(most, options.longest_backoff_seconds) * random.uniform(0.5, 1)  # noqa: S311
         asked_for = failure.retry_after_seconds
         if failure.kind == "rate_limited":
-            self._gate.hold(options.model, seconds if asked_for is None else asked_for)
-            return
-        pause(assignment, max(seconds, asked_for or 0), model=options.model, reason=failure.reason)
+            seconds = seconds if asked_for is None else asked_for
+            self._gate.hold(options.model, seconds)
+        else:
+            seconds = max(seconds, asked_for or 0)
+        assignment.progress(f"no answer ({failure.reason}); tried again in {seconds:.1f} s")
+        if failure.kind != "rate_limited":  # for which the gate holds all
+            pause(assignment, seconds, model=options.model, reason=failure.reason)
 
     def _end(self, assignment: Assignment, failure: Failure) -> None:
         """Raise what no retry mends; where it concerns the account, stop the whole handoff."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import anthropic
 import httpx2
 
+from baton.errors import NodeCancelledError, PermitExpiredError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from baton.agents.runner import Usage
 
 FailureKind = Literal[
-    "unsent", "overloaded", "rate_limited", "lost", "refused", "invalid", "stopped"
+    "unsent", "expired", "overloaded", "rate_limited", "lost", "refused", "invalid", "stopped"
 ]
 
 MAX_REASON_CHARACTERS: Final = 300
@@ -47,6 +49,8 @@ _KIND_OF_STATUS: Final[Mapping[int, FailureKind]] = {
 }  # fmt: skip
 # A limit on what is spent, or an account that is held: waiting does not help.
 _REFUSING_CODE: Final = re.compile(r"spend_limit|billing|on_hold|ramp_limit|credit")
+# The API says this as any other invalid request.
+_REFUSING_WORDS: Final = re.compile(r"credit balance is too low", re.IGNORECASE)
 _SECRETS: Final = re.compile(r"sk-ant-[\w-]+|(?i:bearer)\s+\S+|(?<=//)[^/\s@]+@")
 _UNSENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -56,10 +60,10 @@ class Failure:
     """Why a call has no answer.
 
     Attributes:
-        kind: `unsent`: nobody was reached. `overloaded`: the API said so, or failed.
-            `rate_limited`. `lost`: it was sent, and its answer did not come, or not whole.
-            `refused`: key, quota or account. `invalid`: this request can never succeed.
-            `stopped`: by us.
+        kind: `unsent`: nobody was reached. `expired`: nor sent, as its permit ended before.
+            `overloaded`: the API said so, or failed. `rate_limited`. `lost`: it was sent, and its
+            answer did not come, or not whole. `refused`: key, quota or account. `invalid`: this
+            request can never succeed. `stopped`: by us.
         reason: for people; without secrets.
         retry_after_seconds: as the API asked.
         usage: what is known of a `lost` or `stopped` call's; None: nothing.
@@ -69,6 +73,14 @@ class Failure:
     reason: str
     retry_after_seconds: float | None = None
     usage: Usage | None = None
+
+
+# What a watch raises.
+_BROKEN_OFF: Final[Mapping[type[BaseException], Failure]] = {
+    PermitExpiredError: Failure("expired", "it was too late to send it"),
+    NodeCancelledError: Failure("stopped", "the node was cancelled"),
+    TimeoutError: Failure("lost", "the answer took longer than the call may take"),
+}
 
 
 class Redactor:
@@ -85,18 +97,23 @@ class Redactor:
 
 
 def failure_of(error: Exception, redact: Redactor) -> Failure:
-    """What an exception of the SDK, or of its HTTP client, means."""
+    """What an exception of the SDK, of its HTTP client, or of a watch means."""
     if isinstance(error, anthropic.APIStatusError):
         return _of_status(error, redact)
+    # What happens before the answer begins, the SDK wraps.
+    wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
+    cause = wrapped or error
+    for kind_of_error, failure in _BROKEN_OFF.items():
+        if isinstance(cause, kind_of_error):
+            return failure
+    name = type(cause).__name__
+    if isinstance(cause, _UNSENT):
+        return Failure("unsent", f"the API was not reached ({name})")
     if isinstance(error, anthropic.APIConnectionError):
-        cause = error.__cause__ or error
-        name = type(cause).__name__
-        if isinstance(cause, _UNSENT):
-            return Failure("unsent", f"the API was not reached ({name})")
         return Failure("lost", f"the API did not answer ({name})")
     if isinstance(error, httpx2.HTTPError):
-        return Failure("lost", f"the answer broke off ({type(error).__name__})")
-    return Failure("lost", f"the answer is not what the API sends ({type(error).__name__})")
+        return Failure("lost", f"the answer broke off ({name})")
+    return Failure("lost", f"the answer is not what the API sends ({name})")
 
 
 def _of_status(error: anthropic.APIStatusError, redact: Redactor) -> Failure:
@@ -109,6 +126,8 @@ def _of_status(error: anthropic.APIStatusError, redact: Redactor) -> Failure:
 
 def _kind(error: anthropic.APIStatusError) -> FailureKind:
     if error.error_code and _REFUSING_CODE.search(error.error_code):
+        return "refused"
+    if error.status_code == 400 and _REFUSING_WORDS.search(str(error.api_message)):
         return "refused"
     # The type first: an error amid a stream has the status 200 of the stream.
     kind = _KIND_OF_TYPE.get(error.type or "") or _KIND_OF_STATUS.get(error.status_code)

@@ -10,7 +10,7 @@ from baton.agents.anthropic.calling import Extent
 from baton.agents.anthropic.prefix_sizes import PrefixSize, PrefixSizes
 from baton.agents.anthropic.token_bound import most_tokens
 from baton.agents.warming import Prefix
-from baton.errors import RunnerError
+from baton.errors import ModelUnavailableError, RunnerError
 
 if TYPE_CHECKING:
     from baton.agents.anthropic.answers import Answer
@@ -25,10 +25,6 @@ COUNT_MARGIN: Final = 0.02
 # The least message there can be; of a call that only counts or warms.
 _PLACEHOLDER: Final = ({"role": "user", "content": "."},)
 _PLACEHOLDER_TOKENS: Final = 64
-
-_TOO_SHORT: Final = "below the model's minimum"
-_NOT_WARMED: Final = "not warmed"
-_GONE: Final = "the entry was gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,6 @@ class Launcher:
         """
         prompt = self._shared_prompts.get(errand.assignment)
         if not prompt.caches:
-            errand.ledger.miss_reason = _TOO_SHORT
             return Launch(prompt, None, PrefixSize(0, prompt.most_tokens), warm=False)
         size = self._size(errand, prompt)
         if size.least:  # it was counted; by the bound alone nothing would be left out
@@ -95,10 +90,11 @@ class Launcher:
                 prompt, size = packed, self._size(errand, packed)
         options = self._options
         prefix = Prefix(options.model, prompt.digest, size.most, options.cache_ttl)
-        state = self._warmed(errand, prompt, prefix, size)
-        errand.ledger.miss_reason = _NOT_WARMED if state == "unavailable" else _GONE
+        ledger = errand.ledger
+        ledger.prefix = prefix
+        ledger.warm = self._warmed(errand, prompt, prefix, size)
         known = self._sizes.find(prompt.digest) or size
-        return Launch(prompt, prefix, known, warm=state != "unavailable")
+        return Launch(prompt, prefix, known, warm=ledger.warm != "unavailable")
 
     def note(self, launch: Launch, answer: Answer, began_at: float) -> None:
         """Learn from what a call found; `began_at` by the monotonic clock.
@@ -135,7 +131,7 @@ class Launcher:
                 seconds=errand.assignment.seconds_left,
                 cancelled=errand.assignment.raise_if_cancelled,
             )
-        except RunnerError as error:
+        except (RunnerError, ModelUnavailableError) as error:
             # An endpoint may take no warming calls. What it refuses of all calls it refuses again.
             errand.assignment.progress(f"the cache was not warmed: {error}")
             return "unavailable"

@@ -59,6 +59,8 @@ class AnthropicOptions:
         check_id(self.model, "model")
         if not self.base_url.startswith(("http://", "https://")):
             raise InvalidInputError("base_url", "an http:// or https:// URL", "<something else>")
+        if "@" in self.base_url:  # it would take the key's place, and be logged with each call
+            raise InvalidInputError("base_url", "a URL without user and password", "<one with>")
         if self.cache_ttl not in ("5m", "1h"):
             raise InvalidInputError("cache_ttl", "'5m' or '1h'", self.cache_ttl)
         for field in ("max_output_tokens", "max_turns"):

@@ -11,7 +11,7 @@ from baton.agents.anthropic.gate import Gate
 from baton.agents.anthropic.launching import Launcher
 from baton.agents.anthropic.ledger import Ledger
 from baton.agents.anthropic.shared_prompt import SharedPrompts
-from baton.agents.anthropic.task import first_message
+from baton.agents.anthropic.task import FOUND_SHARE, first_message
 from baton.agents.anthropic.toolbox import Toolbox
 from baton.agents.anthropic.wire import Wire
 from baton.agents.runner import RunnerResult
@@ -62,6 +62,7 @@ class AnthropicRunner:
         self._prices = prices
         self._reply_tokens = min(options.max_output_tokens, card.max_output_tokens)
         self._tool_tokens = int(_TOOL_SHARE * card.context_window_tokens)
+        self._found_characters = int(FOUND_SHARE * card.context_window_tokens)
         self._reader = ContextReader()
         self._wire = Wire(options)
         gate = Gate(model_breakers, rate_limits)
@@ -85,7 +86,8 @@ class AnthropicRunner:
             options, self._caller, self._launcher, launch, self._reply_tokens
         )
         toolbox = Toolbox(assignment, self._reader, self._tool_tokens)
-        result = conversation.run(errand, first_message(assignment), toolbox)
+        task = first_message(assignment, self._found_characters)
+        result = conversation.run(errand, task, toolbox)
         return RunnerResult(result, details={**ledger.details(), "context": launch.details})
 
     def close(self) -> None:

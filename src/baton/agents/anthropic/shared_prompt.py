@@ -65,8 +65,9 @@ class SharedPrompts:
         self._options = options
         self._prices = prices
         self._minimum_tokens = card.cache_minimum_tokens or 0
+        self._reply_tokens = min(options.max_output_tokens, card.max_output_tokens)
         self._context_tokens = options.max_context_tokens or max(
-            1, int(_CONTEXT_SHARE * card.context_window_tokens) - options.max_output_tokens
+            1, int(_CONTEXT_SHARE * card.context_window_tokens) - self._reply_tokens
         )
         self._made: Memo[SharedPrompt] = Memo(MEMO_BYTES)
         self._packed: Memo[SharedPrompt] = Memo(MEMO_BYTES)
@@ -120,9 +121,7 @@ class SharedPrompts:
             return -(-most_tokens(piece) * prompt_tokens // prompt.most_tokens)
 
         shared = count(text)
-        parts = PromptParts(
-            max(0, prompt_tokens - shared), shared, OWN_TOKENS, options.max_output_tokens
-        )
+        parts = PromptParts(max(0, prompt_tokens - shared), shared, OWN_TOKENS, self._reply_tokens)
         block = packer.pack(text, parts, session_id=session_id, version=version, count_tokens=count)
         if block.view is None or block.view.whole:
             return prompt

@@ -11,36 +11,45 @@ if TYPE_CHECKING:
 
     from baton.agents.runner import Assignment, ChildResult
 
-MAX_RESULTS_CHARACTERS: Final = 200_000
+# What others found may have one character for each so many tokens of the model's window: about a
+# tenth of it, as the context, the tools and the conversation need the rest.
+FOUND_SHARE: Final = 0.2
 _MAX_TASK_CHARACTERS: Final = 500
 
 
-def first_message(assignment: Assignment) -> str:
-    """What others say and found, as data, then the task: it comes last, where it counts."""
-    return "\n\n".join([*_data(assignment), f"Your task:\n\n{assignment.instruction}"])
+def first_message(assignment: Assignment, room: int) -> str:
+    """What others say and found, as data, then the task: it comes last, where it counts.
+
+    What was found is cut to `room` characters in all: the longest of it, and no more than must be.
+    """
+    return "\n\n".join([*_data(assignment, room), f"Your task:\n\n{assignment.instruction}"])
 
 
-def _data(assignment: Assignment) -> Iterator[str]:
+def _data(assignment: Assignment, room: int) -> Iterator[str]:
     if assignment.package is not None:
         said = assignment.package.task_context.model_dump_json(exclude_defaults=True)
         yield f"What the sender of this handoff says of it:\n{delimited('package', said)}"
+    children = assignment.children
+    found = [assignment.previous, assignment.draft, *map(_found_by, children)]
+    limit = fair_share([len(text) for text in found], room)
     if assignment.previous:
-        yield "The worker before you found:\n" + _cut(assignment.previous, MAX_RESULTS_CHARACTERS)
+        yield f"The worker before you found:\n{_cut(assignment.previous, limit)}"
     if assignment.draft:
-        yield "Your own draft, from before you waited for your workers:\n" + _cut(
-            assignment.draft, MAX_RESULTS_CHARACTERS
-        )
-    if assignment.children:
+        own = _cut(assignment.draft, limit)
+        yield f"Your own draft, from before you waited for your workers:\n{own}"
+    if children:
         yield "The workers that you spawned have ended. In order:"
-        yield from _children(assignment.children)
+        yield from (_told(child, limit) for child in children)
 
 
-def _children(children: Sequence[ChildResult]) -> Iterator[str]:
-    room = fair_share([len(child.content) for child in children], MAX_RESULTS_CHARACTERS)
-    for child in children:
-        task = _cut(child.instruction, _MAX_TASK_CHARACTERS)
-        found = _cut(child.content, room) if child.state == "ok" else _cut(child.error, room)
-        yield f"Worker {child.node_id} ended {child.state}. Its task:\n{task}\nIts result:\n{found}"
+def _found_by(child: ChildResult) -> str:
+    return child.content if child.state == "ok" else child.error
+
+
+def _told(child: ChildResult, limit: int) -> str:
+    task = _cut(child.instruction, _MAX_TASK_CHARACTERS)
+    found = _cut(_found_by(child), limit)
+    return f"Worker {child.node_id} ended {child.state}. Its task:\n{task}\nIts result:\n{found}"
 
 
 def fair_share(lengths: Sequence[int], room: int) -> int:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anthropic
 import httpx2
 
-from baton.agents.anthropic.answers import Answer, AnswerBuilder, read_detail, read_usage
+from baton.agents.anthropic.answers import (
+    Answer,
+    AnswerBuilder,
+    read_count,
+    read_detail,
+    read_usage,
+)
 from baton.agents.anthropic.failures import Failure, Redactor, failure_of
+from baton.agents.anthropic.watch import Watch, hooks, watched
 from baton.agents.runner import Usage
+from baton.errors import NodeCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from baton.agents.anthropic.options import AnthropicOptions
 
-CONNECT_SECONDS: Final = 10.0
+# Below what a permit gives to send a call: a connection that comes later is of no use to it.
+CONNECT_SECONDS: Final = 4.0
 
 # A server, or a proxy before it, may send anything: what the SDK and we make of that.
 _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
-_FAILURES: Final = (anthropic.AnthropicError, httpx2.HTTPError, httpx2.StreamError, *_MALFORMED)
+_FAILURES: Final = (
+    anthropic.AnthropicError, httpx2.HTTPError, httpx2.StreamError, NodeCancelledError,
+    TimeoutError, *_MALFORMED,
+)  # fmt: skip
 
 
 class Wire:
@@ -35,31 +46,29 @@ class Wire:
             base_url=options.base_url,
             max_retries=0,
             timeout=options.timeout_seconds,
+            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks()),
         )
 
     def stream(
-        self,
-        body: Mapping[str, Any],
-        *,
-        seconds: float,
-        begun: Callable[[], None],
-        stopped: Callable[[], bool],
+        self, body: Mapping[str, Any], watch: Watch, *, begun: Callable[[], None]
     ) -> Answer | Failure:
         """Send `body`, and read its answer event by event.
 
         Args:
             body: the request, as the API has it.
-            seconds: how long all of it may take.
+            watch: looks before it is sent, and at each piece of the answer.
             begun: called once, when the answer begins.
-            stopped: asked after each event; True: the rest is not read.
         """
-        builder, ends_at = AnswerBuilder(), time.monotonic() + seconds
+        builder = AnswerBuilder()
         try:
-            with self._client.messages.create(
-                **body, stream=True, timeout=_timeout(seconds)
-            ) as events:
+            with (
+                watched(watch),
+                self._client.messages.create(
+                    **body, stream=True, timeout=_timeout(watch.seconds)
+                ) as events,
+            ):
                 begun()
-                failure = _read(events, builder, ends_at, stopped)
+                failure = _read(events, builder, watch)
         except _FAILURES as error:
             failure = failure_of(error, self._redact)
         if failure is None:
@@ -68,10 +77,11 @@ class Wire:
             return replace(failure, usage=builder.usage_so_far)
         return replace(failure, usage=builder.usage) if failure.kind == "lost" else failure
 
-    def send(self, body: Mapping[str, Any], *, seconds: float) -> Answer | Failure:
+    def send(self, body: Mapping[str, Any], watch: Watch) -> Answer | Failure:
         """Send `body`, to which nothing is answered: that of a call that warms the cache."""
         try:
-            message = self._client.messages.create(**body, timeout=_timeout(seconds))
+            with watched(watch):
+                message = self._client.messages.create(**body, timeout=_timeout(watch.seconds))
             return Answer(
                 stop_reason=message.stop_reason,
                 detail=read_detail(message),
@@ -80,12 +90,14 @@ class Wire:
         except _FAILURES as error:
             return failure_of(error, self._redact)
 
-    def count(self, body: Mapping[str, Any], *, seconds: float) -> int | Failure:
+    def count(self, body: Mapping[str, Any], watch: Watch) -> int | Failure:
         """The API's own estimate of a prompt's tokens; it costs nothing."""
         try:
-            return int(
-                self._client.messages.count_tokens(**body, timeout=_timeout(seconds)).input_tokens
-            )
+            with watched(watch):
+                counted = self._client.messages.count_tokens(
+                    **body, timeout=_timeout(watch.seconds)
+                )
+            return read_count(counted.input_tokens, "input_tokens")
         except _FAILURES as error:
             return failure_of(error, self._redact)
 
@@ -94,17 +106,13 @@ class Wire:
         self._client.close()
 
 
-def _read(
-    events: Iterable[Any], builder: AnswerBuilder, ends_at: float, stopped: Callable[[], bool]
-) -> Failure | None:
+def _read(events: Iterable[Any], builder: AnswerBuilder, watch: Watch) -> Failure | None:
     for event in events:
         builder.add(event)
-        if stopped():
-            return Failure("stopped", "the node was cancelled")
-        if time.monotonic() > ends_at:
-            return Failure("lost", "the answer took longer than the call may take")
+        watch.look()  # a piece of an answer may hold many events
     return None if builder.whole else Failure("lost", "the answer ended early")
 
 
 def _timeout(seconds: float) -> httpx2.Timeout:
-    return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+    to_send = min(seconds, CONNECT_SECONDS)
+    return httpx2.Timeout(seconds, connect=to_send, pool=to_send)

@@ -5,7 +5,8 @@
 -- of a node's part of the tree has the same, behind "{node}:". Money is nano-dollars, whole: a Lua
 -- number holds nine million dollars of them.
 -- `permits` is a hash: permit -> JSON {node, tokens, nano}; `permit_ends` a sorted set: permit ->
--- when it counts as spent (ms). Needs tree.lua.
+-- when it counts as spent (ms). Amounts in JSON are texts: cjson writes numbers with 14 digits.
+-- Needs tree.lua.
 local LAPSED_AT_ONCE = 100
 
 -- The accounts that a node's spending counts against, by the prefix of their fields.
@@ -50,7 +51,27 @@ local function spend(base, id, node, usage, nano)
   for name, count in pairs(usage) do
     node.usage[name] = (node.usage[name] or 0) + count
   end
-  node.cost_nano = (node.cost_nano or 0) + nano
+  node.cost_nano = number_text(tonumber(node.cost_nano or 0) + nano)
+end
+
+local function hold(base, permit, id, tokens, nano)
+  charge(base, id, 'held', tokens, nano)
+  redis.call('HSET', base .. ':permits', permit,
+             cjson.encode({node = id, tokens = number_text(tokens), nano = number_text(nano)}))
+end
+
+-- Takes a permit back, from what it counts as; its JSON, or nil if there is none.
+local function take_back(base, permit)
+  local stored = redis.call('HGET', base .. ':permits', permit)
+  if not stored then
+    return nil
+  end
+  local held = cjson.decode(stored)
+  redis.call('HDEL', base .. ':permits', permit)
+  redis.call('ZREM', base .. ':permit_ends', permit)
+  charge(base, held.node, held.lapsed and 'spent' or 'held', -tonumber(held.tokens),
+         -tonumber(held.nano))
+  return held
 end
 
 -- Permits that nobody settled in time: their workers were lost, and the calls were probably paid.
@@ -59,8 +80,9 @@ local function lapse_permits(base, now_ms)
   for _, permit in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', number_text(now_ms), 'LIMIT', 0,
                                      LAPSED_AT_ONCE)) do
     local held = cjson.decode(redis.call('HGET', base .. ':permits', permit))
-    charge(base, held.node, 'held', -held.tokens, -held.nano)
-    charge(base, held.node, 'spent', held.tokens, held.nano)
+    local tokens, nano = tonumber(held.tokens), tonumber(held.nano)
+    charge(base, held.node, 'held', -tokens, -nano)
+    charge(base, held.node, 'spent', tokens, nano)
     held.lapsed = true
     redis.call('HSET', base .. ':permits', permit, cjson.encode(held))
     redis.call('ZREM', ends, permit)

@@ -4,8 +4,8 @@
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: members to look at   ARGV[2]: how many to skip, passed over before
 -- ARGV[3]: node, or "" for the handoff
--- Returns: {state, nodes ended, members passed over in this slice, members looked at, publish JSON},
---          or {"unknown", 0, 0, 0, "[]"} if there is no such node
+-- Returns: {state, nodes ended or taken off the queue, members passed over in this slice, members
+--          looked at, publish JSON}, or {"unknown", 0, 0, 0, "[]"} if there is no such node
 -- Errors:  none of its own
 -- include: tree.lua
 -- include: window.lua
@@ -23,18 +23,18 @@ local now_ms = redis_now_ms()
 local publish = {}
 if root == '' then
   cancel(base, now_ms)
-elseif not is_stopped(base, root) then
+elseif not TERMINAL[load_node(base, root).state] and not is_stopped(base, root) then
   local cuts = redis.call('HGET', base, 'cuts')
   redis.call('HSET', base, 'cuts', cuts and cuts .. ',' .. root or root)
   emit(base, {type = 'progress', node = root, text = 'is being cancelled, and all below it'})
 end
 
-local ended = 0
+local done = 0
 local function stop(id)
   local node = load_node(base, id)
   if node and node.state == 'waiting' then
     end_node(base, id, node, stopped_state(base, node), now_ms, publish)
-    ended = ended + 1
+    done = done + 1
     return true
   end
   return false
@@ -45,14 +45,17 @@ local function is_below(id)
 end
 
 -- What is queued goes first. A root that is itself queued is in a range with its siblings: it stays
--- there, ended, and is passed over when its turn comes.
+-- there, ended, and is passed over when its turn comes. One behind another in a chain is nowhere.
 if skip == 0 then
   if root ~= '' then
-    stop(root)
+    local before = node_before(base, root)
+    if stop(root) and before and not TERMINAL[before.state] then
+      redis.call('HINCRBY', base, 'queued', -1)
+    end
   end
   for _, entry in ipairs(redis.call('LRANGE', base .. ':queue', 0, -1)) do
     local prefix, first, last = string.match(entry, '^(.*):(%d+):(%d+)$')
-    if ended >= limit then
+    if math.max(done, ended_so_far) >= limit then
       break
     end
     if root == '' or string.sub(prefix, 1, #root + 1) == root .. '.' then
@@ -64,7 +67,9 @@ if skip == 0 then
       end
       for slot = tonumber(first), stop_at do
         redis.call('HINCRBY', base, 'queued', -1)
-        stop(prefix .. number_text(slot))
+        if not stop(prefix .. number_text(slot)) then
+          done = done + 1
+        end
       end
     end
   end
@@ -82,4 +87,4 @@ for _, id in ipairs(ids) do
 end
 fill_window(base, publish, now_ms)
 keep_alive(base, true)
-return {redis.call('HGET', base, 'state'), ended, passed, #ids, publish_json(publish)}
+return {redis.call('HGET', base, 'state'), done, passed, #ids, publish_json(publish)}

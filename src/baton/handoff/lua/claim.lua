@@ -11,11 +11,12 @@
 -- include: tree.lua
 -- include: window.lua
 local APART_AFTER_LOSSES = 2
+local APART_START_MS = 30000
 local base = KEYS[1]
 local id = ARGV[1]
-local state, cancelled, max_attempts, lease_ms, timeout_ms, deadline =
+local state, cancelled, max_attempts, lease_ms, timeout_ms, deadline, patience, begun =
   unpack(header(base, 'state', 'cancelled_at', 'max_attempts', 'lease_ms', 'timeout_ms',
-                'deadline_at'))
+                'deadline_at', 'patience_ms', 'begun'))
 if state ~= 'running' or cancelled then
   return {'refused', cancelled and 'cancelled' or state or 'gone', '[]'}
 end
@@ -56,13 +57,22 @@ local barred = barred_state(base, id, node, deadline, now_ms)
 if barred then
   return refuse(barred)
 end
+if not plan then
+  node.error_type, node.error = 'LostError', 'its plan has expired'
+  return refuse('lost')
+end
 if node.attempt >= tonumber(max_attempts) then
   node.error_type = node.error_type or 'LostError'
   node.error = node.error or ('no attempt of ' .. max_attempts .. ' came to an end')
   return refuse('lost')
 end
 if (node.losses or 0) >= APART_AFTER_LOSSES and ARGV[4] ~= '1' then
+  -- Were it published again before the process has begun, it would get one more each time.
+  wake_at(base, id, now_ms + math.max(tonumber(patience), APART_START_MS))
   return {'refused', 'apart', '[]'}
+end
+if not begun then
+  redis.call('HSET', base, 'begun', 1)  -- by messages of an earlier round, say
 end
 node.fence = node.fence + 1
 node.attempt = node.attempt + 1

@@ -3,7 +3,7 @@
 -- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | over_budget | retry
 -- ARGV[4]: JSON {error_type, error, usage, cost_nano, details (JSON text), size_bytes,
 --          retry_after_ms}; usage and cost are what no permit was settled for
--- ARGV[5]: staging key of the result, or ""
+-- ARGV[5]: staging key of a large result, or ""   ARGV[6]: a small result itself, or ""
 -- Returns: {"done", the state the node got, publish JSON}, {"fenced", state, "[]"} for a late
 --          worker, {"missing", "", "[]"} if the staged result has expired. Asked twice, answers
 --          the same.
@@ -68,12 +68,16 @@ if verdict == 'retry' then
 end
 if verdict == 'ok' then
   local retention_ms = tonumber(redis.call('HGET', base, 'retention_ms'))
-  redis.call('RENAME', staged, base .. ':results:' .. id)
-  redis.call('PEXPIRE', base .. ':results:' .. id, retention_ms)
+  if staged ~= '' then
+    redis.call('RENAME', staged, base .. ':results:' .. id)
+    redis.call('PEXPIRE', base .. ':results:' .. id, retention_ms)
+  else
+    redis.call('SET', base .. ':results:' .. id, ARGV[6], 'PX', retention_ms)
+  end
 elseif staged ~= '' then
   redis.call('DEL', staged)
 end
 end_node(base, id, node, verdict, now_ms, publish)
-fill_window(base, publish, now_ms)
+ask_for_more(base, publish, now_ms)
 keep_alive(base)
 return {'done', verdict, publish_json(publish)}

@@ -1,8 +1,10 @@
 -- Does: has an ended handoff go on, with nodes as staged: everything at once, whatever its size
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: JSON {id, round, pending, counts: {state: nodes}, caps: {name: cap}}
+-- ARGV[1]: JSON {id, round, pending, counts: {state: nodes}, caps: {name: cap}, settled_late: as it
+--          was when the nodes were read}
 -- ARGV[2]: staging key of the nodes' hash   ARGV[3]: staging key of the queue
--- Returns: "reopened"; "missing" if what was staged has expired; else the state that the handoff is
+-- Returns: "reopened"; "missing" if what was staged has expired, or is not what the nodes are any
+--          more; else the state that the handoff is
 --          in, as it has not ended, or not in the round before. Asked twice, answers the same.
 -- Errors:  none of its own
 -- include: tree.lua
@@ -17,17 +19,19 @@ if not ENDED[state] or tonumber(round or '0') + 1 ~= request.round then
   redis.call('DEL', ARGV[2], ARGV[3])
   return state or 'gone'
 end
-if redis.call('EXISTS', ARGV[2], ARGV[3]) ~= 2 then
+local settled_late = redis.call('HGET', base, 'settled_late') or '0'
+if redis.call('EXISTS', ARGV[2], ARGV[3]) ~= 2 or settled_late ~= request.settled_late then
   return 'missing'
 end
+redis.call('UNLINK', base .. ':nodes')  -- RENAME would free thousands of nodes meanwhile
 redis.call('RENAME', ARGV[2], base .. ':nodes')
 redis.call('RENAME', ARGV[3], base .. ':queue')
 redis.call('DEL', base .. ':breaker')
 for name, cap in pairs(request.caps) do
   redis.call('HSET', base .. ':budget', name, number_text(cap))
 end
-redis.call('HDEL', base, 'cuts', 'ended_at', 'cancelled_at', 'failed_fast', 'error', 'error_type',
-           'ended_by', 'join_until', 'join_claimed_by', 'join_worker')
+redis.call('HDEL', base, 'begun', 'cuts', 'ended_at', 'cancelled_at', 'failed_fast', 'error',
+           'error_type', 'ended_by', 'join_until', 'join_claimed_by', 'join_worker')
 local now_ms = redis_now_ms()
 local patience, deadline_ms = unpack(header(base, 'patience_ms', 'deadline_ms'))
 if deadline_ms then

@@ -13,10 +13,13 @@ local id = ARGV[1]
 local permit = ARGV[3]
 local asked = {tokens = tonumber(ARGV[4]), nano = tonumber(ARGV[5])}
 local node = load_node(base, id)
+-- One that was granted to an answer that got lost is used by nobody: who asks again is refused.
 if not node or node.state ~= 'leased' or node.fence ~= tonumber(ARGV[2]) then
+  take_back(base, permit)
   return {'fenced', node and node.state or 'gone'}
 end
 if is_stopped(base, id) then
+  take_back(base, permit)
   return {'cancelled'}
 end
 if redis.call('HEXISTS', base .. ':permits', permit) == 1 then
@@ -48,9 +51,7 @@ end
 if waits then
   return {'wait'}
 end
-charge(base, id, 'held', asked.tokens, asked.nano)
-redis.call('HSET', base .. ':permits', permit,
-           cjson.encode({node = id, tokens = asked.tokens, nano = asked.nano}))
+hold(base, permit, id, asked.tokens, asked.nano)
 redis.call('ZADD', base .. ':permit_ends', number_text(now_ms + tonumber(ARGV[6])), permit)
 local last_send = math.max(tonumber(redis.call('HGET', base, 'last_send_at') or '0'),
                            now_ms + tonumber(ARGV[7]))

@@ -6,20 +6,23 @@
 -- include: tree.lua
 -- include: budget.lua
 local base = KEYS[1]
-local stored = redis.call('HGET', base .. ':permits', ARGV[1])
-local held = stored and cjson.decode(stored)
+if redis.call('EXISTS', base) == 0 then
+  return 0
+end
+local usage, nano = cjson.decode(ARGV[2]), tonumber(ARGV[3])
+local held = take_back(base, ARGV[1])
 local node = held and load_node(base, held.node)
 if not node then
   return 0
 end
-local usage, nano = cjson.decode(ARGV[2]), tonumber(ARGV[3])
-redis.call('HDEL', base .. ':permits', ARGV[1])
-redis.call('ZREM', base .. ':permit_ends', ARGV[1])
-charge(base, held.node, held.lapsed and 'spent' or 'held', -held.tokens, -held.nano)
+if redis.call('HGET', base, 'state') ~= 'running' then
+  redis.call('HINCRBY', base, 'settled_late', 1)  -- a retry may be copying the nodes
+end
 if nano > 0 or tokens_of(usage) > 0 then
   spend(base, held.node, node, usage, nano)
   save_node(base, held.node, node)
-  emit(base, {type = 'cost', node = held.node, tokens = tokens_of(usage), nano = nano})
+  emit(base, {type = 'cost', node = held.node, tokens = tokens_of(usage),
+              nano = number_text(nano)})
 end
 keep_alive(base)
 return 1

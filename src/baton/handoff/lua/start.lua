@@ -1,6 +1,7 @@
 -- Does: begins to publish a handoff's nodes: a window of them, now under the sweep's care
 -- KEYS[1]: the handoff's base key
--- Returns: {state, publish JSON, first-level nodes}. Asked again, what is published then are the nodes under its care.
+-- Returns: {state, publish JSON, first-level nodes}. Asked again, what is published then are the
+--          nodes under its care.
 -- Errors:  none of its own
 -- include: tree.lua
 -- include: window.lua
@@ -10,6 +11,7 @@ if state ~= 'running' then
   return {state or 'gone', '[]', 0}
 end
 local publish = {}
+redis.call('HSET', base, 'begun', 1)
 if redis.call('ZREM', base .. ':due', 'start') == 1 then
   fill_window(base, publish, redis_now_ms())
 else

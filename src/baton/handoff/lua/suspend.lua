@@ -4,13 +4,15 @@
 -- ARGV[4]: staging key of a hash: child id -> plan JSON, "{child}:after" and "{child}:next" in
 --          chains, and "then"   ARGV[5]: staging key of the node's draft
 -- ARGV[6]: JSON {fields: how many the hash has, ranges: [[first, last], ..] of the children that
---          wait for no other, chains: bool, shares: {child: {tokens, nano}}}
+--          wait for no other, chains: bool, shares: {child: {tokens, nano}}, usage, cost_nano: what
+--          no permit was settled for}
 -- Returns: {"suspended", publish JSON}; {"fenced", state}; {"cancelled", publish JSON};
 --          {"limit", name, value}; {"missing", ""}. Asked twice, answers the same, but publishes
 --          what then waits of its children.
 -- Errors:  none of its own
 -- include: tree.lua
 -- include: window.lua
+-- include: budget.lua
 local base = KEYS[1]
 local id = ARGV[1]
 local fence = tonumber(ARGV[2])
@@ -38,6 +40,7 @@ end
 local total, max_nodes, retention = unpack(header(base, 'total', 'max_nodes', 'retention_ms'))
 local now_ms, retention_ms = redis_now_ms(), tonumber(retention)
 if is_stopped(base, id) then
+  spend(base, id, node, request.usage, request.cost_nano)
   end_node(base, id, node, 'cancelled', now_ms, publish)
   fill_window(base, publish, now_ms)
   keep_alive(base)
@@ -77,6 +80,7 @@ for child, share in pairs(request.shares) do
   end
 end
 redis.call('PEXPIRE', base .. ':budget', retention_ms)
+spend(base, id, node, request.usage, request.cost_nano)
 node.children = node.children + count
 node.pending = count
 node.chains = node.chains or request.chains or nil

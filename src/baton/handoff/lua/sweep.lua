@@ -3,7 +3,8 @@
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: members at most   ARGV[2]: "1" if messages are still queued, so that a node nobody came
 --          for has probably just not had its turn
--- Returns: {state, publish JSON, members looked at}
+-- Returns: {state, publish JSON, members looked at, 1 if results, drafts and plans are to be given
+--          their whole time again}
 -- Errors:  none of its own
 -- include: tree.lua
 -- include: window.lua
@@ -12,7 +13,7 @@ local base = KEYS[1]
 local state, patience, max_attempts, deadline =
   unpack(header(base, 'state', 'patience_ms', 'max_attempts', 'deadline_at'))
 if state ~= 'running' and state ~= 'joining' then
-  return {state or 'gone', '[]', 0}
+  return {state or 'gone', '[]', 0, 0}
 end
 local now_ms = redis_now_ms()
 local patience_ms = tonumber(patience)
@@ -20,9 +21,11 @@ local publish = {}
 local queued = ARGV[2] == '1'
 local FIRST_SKIPS = 4
 
--- A long queue is borne with, twice as long each time: its messages were probably not lost.
+-- A long queue is borne with, twice as long each time: its messages were probably not lost. Not so
+-- for a node that lost its worker: where workers die, messages that they had taken do, too.
 local function publish_again(id, node)
-  local bears = queued and not node.unpublished and (node.bears or FIRST_SKIPS) or 0
+  local bears = queued and not node.unpublished and not node.losses
+                and (node.bears or FIRST_SKIPS) or 0
   node.skipped = (node.skipped or 0) + 1
   if node.skipped > bears then
     node.unpublished, node.skipped, node.bears = nil, 0, bears > 0 and 2 * bears or nil
@@ -65,6 +68,12 @@ local function look_at(id, node, due_ms)
   end
 end
 
+-- What nodes left behind early must last until the end, however late that comes.
+local kept_at, created_at, retention = unpack(header(base, 'kept_at', 'created_at', 'retention_ms'))
+local keep = now_ms - tonumber(kept_at or created_at) > tonumber(retention) / 4
+if keep then
+  redis.call('HSET', base, 'kept_at', number_text(now_ms))
+end
 lapse_permits(base, now_ms)
 local members = redis.call('ZRANGEBYSCORE', base .. ':due', '-inf', number_text(now_ms),
                            'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[1]))
@@ -85,4 +94,4 @@ end
 local more = fill_window(base, publish, now_ms)
 keep_alive(base, true)
 return {redis.call('HGET', base, 'state'), publish_json(publish),
-        more and tonumber(ARGV[1]) or #members / 2}
+        more and tonumber(ARGV[1]) or #members / 2, keep and 1 or 0}

@@ -13,6 +13,8 @@ local TERMINAL = {ok = true, failed = true, cancelled = true, lost = true, skipp
                   over_budget = true}
 local FAILS_FAST = {failed = true, lost = true, over_budget = true}
 local MAX_EVENTS = 20000
+local SKIPPED_AT_ONCE = 100
+local ended_so_far = 0  -- by this call
 
 local function redis_now_ms()
   local t = redis.call('TIME')
@@ -47,6 +49,12 @@ local function load_node(base, id)
     return {state = 'waiting', fence = 0, attempt = 0, step = 0, children = 0}
   end
   return nil
+end
+
+-- The one before a node in its chain, or nil.
+local function node_before(base, id)
+  local before = parent_of(id) ~= '' and redis.call('HGET', plan_of(base, id), id .. ':after')
+  return before and load_node(base, before) or nil
 end
 
 local function save_node(base, id, node)
@@ -140,6 +148,7 @@ end
 
 -- One node's own end.
 local function set_end(base, id, node, state, now_ms)
+  ended_so_far = ended_so_far + 1
   node.ended_at = now_ms
   move(base, id, node, state)
   save_node(base, id, node)
@@ -165,6 +174,11 @@ local function go_on_with_chain(base, id, state, now_ms, patience_ms, publish)
     local node = load_node(base, next_id)
     if node.state ~= 'waiting' then
       return ended  -- of a retry: it ended before
+    end
+    if ended == SKIPPED_AT_ONCE then  -- the rest when its turn in the queue comes
+      redis.call('LPUSH', base .. ':queue', (string.gsub(next_id, '(%d+)$', ':%1:%1')))
+      keep_alive(base, true)
+      return ended
     end
     local stopped = is_stopped(base, next_id)
     redis.call('HINCRBY', base, 'queued', -1)
