@@ -42,7 +42,8 @@ def _section(state: str, error_type: str, error: str, content: str | None) -> st
     if state == "ok" and content is not None:
         return content.rstrip("\n")
     reason = ": ".join(part for part in (error_type, error) if part)
-    return f"_No result: this task was {state.replace('_', ' ')}{f' ({reason})' if reason else ''}._"
+    was = state.replace("_", " ")
+    return f"_No result: this task was {was}{f' ({reason})' if reason else ''}._"
 
 
 def _title(instruction: str) -> str:
