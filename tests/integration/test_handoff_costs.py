@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from baton.agents.cache_report import CacheReport, merge
-from baton.agents.runner import RunnerResult, Usage
+from baton.agents.runner import ChildTask, RunnerResult, Usage
 from baton.handoff.package import TaskSpec
+from baton.handoff.totals import Totals
 from baton_command import BatonCommand
 
 WARMING = CacheReport(calls=1, writes=1, written_tokens=90_000, saved_nano=-11_250_000)
@@ -57,3 +58,20 @@ def test_handoff_tells_what_it_cost_as_json(baton, handoff):
     }  # fmt: skip
     assert shown["cache"]["saved_usd"] == 0.00495
     assert (shown["cache"]["hits"], shown["cache"]["misses"]) == (2, {})
+
+
+def test_what_a_node_did_before_its_children_counts_with_what_it_did_after(make_bench):
+    """The warming call may have been made by a run that ended in waiting."""
+
+    class Lead:
+        name = "lead"
+
+        def run(self, assignment):
+            if assignment.children:
+                return RunnerResult("sum", Usage(), 0.0, {"cache": READ.as_dict()})
+            assignment.spawn([ChildTask("child", "work")], then="on")
+            report = merge([WARMING, READ])
+            return RunnerResult("", Usage(), 0.0, {"cache": report.as_dict(), "calls": {"n": 2}})
+
+    handoff = make_bench({"lead": Lead()}).run(TaskSpec(instruction="one", runner="lead"))
+    assert Totals.of(handoff.nodes()).cache == merge([WARMING, READ, READ])

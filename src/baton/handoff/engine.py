@@ -6,11 +6,12 @@ import json
 import logging
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.agents.budget import MOST_TOKENS, MOST_USD
+from baton.agents.cache_report import CACHE
 from baton.agents.function import told
 from baton.agents.runner import ChildResult, RunnerResult, Usage
 from baton.content.secrets import redact_secrets
@@ -335,7 +336,7 @@ class HandoffEngine:
         return [_child_result(node, results.get(node.node_id, "")) for node in nodes]
 
     def _suspend(self, claim: Claim, assignment: NodeAssignment, result: RunnerResult) -> NodeRun:
-        spent = _ending(result)
+        spent = replace(_ending(result), details=_kept_details(result))
         suspension = through_outage(
             f"node {claim.node_id}",
             lambda: self._tree.suspend(
@@ -518,6 +519,12 @@ def _cost(cost: object) -> float:
     if not isinstance(cost, int | float) or not 0 <= cost <= MOST_USD:
         raise RunnerError(f"expected cost_usd as a number of dollars from 0, got {cost!r:.80}")
     return float(cost)
+
+
+def _kept_details(result: RunnerResult) -> str:
+    """What of a run that goes on with children counts with the node's end: its cache report."""
+    kept = {name: value for name, value in result.details.items() if name == CACHE}
+    return _details(replace(result, details=kept))
 
 
 def _details(result: RunnerResult) -> str:

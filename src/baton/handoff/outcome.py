@@ -33,7 +33,8 @@ class Census:
 class NodeRecord:
     """One node as the tree knows it. Durations in seconds; `error` is empty unless it failed.
 
-    `round` is the retry that it last went again in; 0: none.
+    `round` is the retry that it last went again in; 0: none. `earlier_details` are what is kept of
+    those of runs that it made before its children.
     """
 
     node_id: str
@@ -51,6 +52,7 @@ class NodeRecord:
     cost_usd: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    earlier_details: tuple[Mapping[str, Any], ...] = ()
     child_count: int = 0
     round: int = 0
 

@@ -22,12 +22,13 @@ class Spawning:
     chains: bool
     shares: Mapping[str, Mapping[str, int]]
 
-    def request(self, usage: Mapping[str, int], cost_nano: int) -> str:
-        """The rest of what the script is told, as JSON; what the run used, and cost."""
+    def request(self, usage: Mapping[str, int], cost_nano: int, details: str) -> str:
+        """The rest of what the script is told, as JSON; what the run used, cost, and told."""
         return json.dumps(
             {
                 "usage": usage,
                 "cost_nano": cost_nano,
+                "details": details,
                 "fields": len(self.plan),
                 "ranges": self.ranges,
                 "chains": self.chains,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Totals:
     """Sums over nodes.
 
-    `usage` and `cost_usd` are those of all attempts; `cache` is of each node's last one, from the
-    details of runners that report on it.
+    `usage` and `cost_usd` are those of all attempts; `cache` is of each node's last one, and of
+    its runs before its children, from the details of runners that report on it.
     """
 
     usage: Usage
@@ -54,8 +55,7 @@ class Totals:
 
 def _reports(node: NodeRecord) -> Iterator[CacheReport]:
     """The node's report of the cache, if its runner made one: `cache` may be another's own word."""
-    try:
-        if CACHE in node.details:
-            yield CacheReport.from_dict(node.details[CACHE])
-    except InvalidInputError:
-        return
+    for details in (node.details, *node.earlier_details):
+        if CACHE in details:
+            with suppress(InvalidInputError):
+                yield CacheReport.from_dict(details[CACHE])

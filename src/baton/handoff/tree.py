@@ -361,7 +361,7 @@ class HandoffTree:
             chains: its children in slot order; those of one chain run one after the other.
             then: the continuation's instruction; empty: none.
             draft: what it returned before it waits.
-            spent: of which usage and cost count; the rest is said of ends only.
+            spent: of which usage, cost and details count; the rest is said of ends only.
 
         Raises:
             FencedError: the claim has passed to another worker.
@@ -375,7 +375,7 @@ class HandoffTree:
         spent = spent or Ending()
         args: list[str | bytes | float] = [
             claim.node_id, claim.fence, spawning.count, plan_key, draft_key,
-            spawning.request(spent.usage or {}, spent.cost_nano),
+            spawning.request(spent.usage or {}, spent.cost_nano, spent.details),
         ]  # fmt: skip
         with redis_errors(self._redis):
             while True:

@@ -256,6 +256,7 @@ def _node(node_id: str, plan: str | bytes, stored: str | bytes | None) -> NodeRe
         usage={kind: int(count) for kind, count in node.get("usage", {}).items()},
         cost_usd=float(to_usd(int(node.get("cost_nano", 0)))),
         details=json.loads(node.get("details", "{}")),
+        earlier_details=tuple(json.loads(each) for each in node.get("earlier", ())),
         child_count=node.get("children", 0),
         **{name: node[name] for name in _NODE_FIELDS if name in node},
     )

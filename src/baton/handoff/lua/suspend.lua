@@ -5,7 +5,7 @@
 --          chains, and "then"   ARGV[5]: staging key of the node's draft
 -- ARGV[6]: JSON {fields: how many the hash has, ranges: [[first, last], ..] of the children that
 --          wait for no other, chains: bool, shares: {child: {tokens, nano}}, usage, cost_nano: what
---          no permit was settled for}
+--          no permit was settled for, details: JSON text to be kept, or ""}
 -- Returns: {"suspended", publish JSON}; {"fenced", state}; {"cancelled", publish JSON};
 --          {"limit", name, value}; {"missing", ""}. Asked twice, answers the same, but publishes
 --          what then waits of its children.
@@ -13,6 +13,7 @@
 -- include: tree.lua
 -- include: window.lua
 -- include: budget.lua
+local MAX_EARLIER = 50
 local base = KEYS[1]
 local id = ARGV[1]
 local fence = tonumber(ARGV[2])
@@ -81,6 +82,10 @@ for child, share in pairs(request.shares) do
 end
 redis.call('PEXPIRE', base .. ':budget', retention_ms)
 spend(base, id, node, request.usage, request.cost_nano)
+if request.details ~= '' then
+  node.earlier = node.earlier or {}
+  node.earlier[#node.earlier % MAX_EARLIER + 1] = request.details
+end
 node.children = node.children + count
 node.pending = count
 node.chains = node.chains or request.chains or nil
