@@ -23,7 +23,7 @@ demo: $(VENV)/.core ## hand README.md and docs/ to a pool of workers; needs Pyth
 
 test: $(VENV)/.dev ## everything: set-up, then all tests (ARGS for pytest)
 	$(PYTEST) tests/unit tests/property tests/integration -n 2 $(ARGS)
-	$(PYTEST) tests/acceptance $(ARGS)
+	$(PYTEST) tests/acceptance -n 2 $(ARGS)
 
 test-fast: $(VENV)/.dev ## unit and integration tests only
 	$(PYTEST) tests/unit tests/integration -n 2 $(ARGS)

@@ -199,10 +199,11 @@ def test_worker_that_may_not_wait_hands_its_nodes_back(running, swarm, tmp_path)
     running.kill("agents", "SIGTERM")
     until(lambda: running.processes["agents"].status == "exited", what="the worker's end")
     running.revive("agents")
-    try:
-        until(lambda: handoff.nodes()[0].state == "waiting", deadline_seconds=4)
-    finally:
-        handoff.cancel()
+    until(lambda: starts(tmp_path) == {"starts-0": 2}, what="the second start")
+    (tmp_path / "gate").touch()
+    assert handoff.wait(timeout_seconds=60).state == "done"
+    assert handoff.nodes()[0].attempt == 1  # stopping was no failure of its own
+    assert committed(handoff) == {"0": 1}
 
 
 def test_worker_on_a_dead_connection_hears_again(running, swarm, link):
