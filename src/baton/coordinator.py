@@ -430,6 +430,7 @@ class RedisSwarmCoordinator:
             client_dispatcher(self._url, self._settings),
             limits=_limits(self._settings),
             default_runner=self._settings.default_runner,
+            max_open=self._settings.handoff_max_open,
             validator=self._validator,
         )
 

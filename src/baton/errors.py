@@ -6,6 +6,7 @@ BatonError
 │   ├── StoreUnavailableError      Redis did not answer
 │   ├── StoreRefusedError          Redis takes no writes now: full, a replica, cannot persist
 │   ├── BrokerUnavailableError     the message could not be published
+│   ├── HandoffBacklogError        too many handoffs are open; nothing was recorded
 │   ├── SessionBusyError           the session is being deleted or keeps moving
 │   ├── PoolsUnavailableError      no worker pools run, and none could be started
 │   ├── ModelUnavailableError      the model gave no answer, or may not be asked now
@@ -86,6 +87,10 @@ class StoreRefusedError(TransientError):
 
 class BrokerUnavailableError(TransientError):
     """The broker at <address> took no message (<reason>); the sweep will publish it."""
+
+
+class HandoffBacklogError(TransientError):
+    """<n> handoffs are open, and <limit> may be; submit again when some have ended."""
 
 
 class SessionBusyError(TransientError):

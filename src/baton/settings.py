@@ -167,6 +167,13 @@ class ClientSettings(BaseSettings):
     handoff_max_nodes: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Nodes of one handoff, children included."
     )
+    handoff_max_open: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="While so many handoffs have not ended, no more are taken: back-pressure for "
+        "those who submit.",
+    )
     handoff_window: int = Field(
         default=128,
         ge=1,

@@ -20,7 +20,7 @@ from baton.agents.breakers import BreakerPolicy, ModelBreakers
 from baton.agents.budget import Budget
 from baton.agents.runner import ChildTask
 from baton.dispatch import client_dispatcher
-from baton.errors import BrokerUnavailableError, TransientError
+from baton.errors import BrokerUnavailableError, HandoffBacklogError, TransientError
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.package import Limits
 from baton.handoff.submission import Handoffs
@@ -303,6 +303,21 @@ def _passed(bench, handoff):
 
 
 # --- F: outcomes ---------------------------------------------------------------------------------
+
+
+def test_no_more_handoffs_are_taken_while_too_many_are_open(bench):
+    """F9: workers that do not keep up push back on who submits, before anything is written."""
+    handoffs = Handoffs(bench.client, bench.store, bench.queue, max_open=2, default_runner="work")
+    first = handoffs.submit(SESSION, ["a"], agent_id=AGENT, idempotency_key="first")
+    handoffs.submit(SESSION, ["b"], agent_id=AGENT)
+    before = sorted(bench.client.keys("*"))
+    with pytest.raises(HandoffBacklogError, match="2 handoffs are open, and 2 may be"):
+        handoffs.submit(SESSION, ["c"], agent_id=AGENT)
+    assert sorted(bench.client.keys("*")) == before
+    again = handoffs.submit(SESSION, ["a"], agent_id=AGENT, idempotency_key="first")
+    assert again.handoff_id == first.handoff_id
+    bench.pump()
+    assert handoffs.submit(SESSION, ["c"], agent_id=AGENT).outcome().state == "running"
 
 
 def test_error_of_a_runner_is_told_without_the_keys_in_it(make_bench):

@@ -48,6 +48,7 @@ class Handoffs:
         dispatcher: publishes to the workers.
         limits: bounds of handoffs submitted here.
         default_runner: runner of tasks that name none.
+        max_open: while so many handoffs of the deployment have not ended, no more are taken.
         validator: of packages; None: one with the default rules.
     """
 
@@ -59,6 +60,7 @@ class Handoffs:
         *,
         limits: Limits | None = None,
         default_runner: str = "offline",
+        max_open: int = 10_000,
         validator: HandoffValidator | None = None,
     ) -> None:
         self._store = store
@@ -68,6 +70,7 @@ class Handoffs:
         self._accounts = Accounts(redis_client)
         self._limits = limits or Limits()
         self._default_runner = default_runner
+        self._max_open = max_open
         checks = PackageChecks(redis_client, store)
         self.validator = validator or HandoffValidator(store, checks)
         self.packages = HandoffPackages(redis_client)
@@ -120,6 +123,7 @@ class Handoffs:
                 over to the receiver's.
             StaleHandoffError: the package demands what does not hold.
             ContextNotFoundError, VersionNotFoundError: there is nothing to hand off.
+            HandoffBacklogError: too many are open; nothing was written.
             StoreUnavailableError: Redis did not answer.
         """
         agent_id = check_id(agent_id, "agent_id")
@@ -152,6 +156,7 @@ class Handoffs:
         if known is not None:
             known.check_same(request)
             return self.find(handoff_id)
+        self._tree.require_room(self._max_open)
         reach("submit.resolved")
         if package is not None:
             request = self._keep(package, request)
