@@ -241,7 +241,8 @@ class HandoffTree:
             count = self._redis.zcard(OPEN)
         if count >= max_open:
             raise HandoffBacklogError(
-                f"{count} handoffs are open, and {max_open} may be; submit again when some have ended"
+                f"{count} handoffs are open, and {max_open} may be; "
+                "submit again when some have ended"
             )
 
     def find_request(self, handoff_id: str) -> RecordedRequest | None:
