@@ -479,26 +479,16 @@ class HandoffTree:
             self._cancel_waiting(HandoffKeys.of(handoff_id), "")
 
     def _cancel_waiting(self, keys: HandoffKeys, root: str) -> tuple[bytes, tuple[Move, ...]]:
-        """End the waiting nodes, a slice a call; the handoff's state then, and what follows.
-
-        A renewal moves its node behind those that wait, which shifts some of them out of the next
-        slice: so pass follows pass while any node ends.
-        """
+        """End the waiting nodes, a slice a call; the handoff's state then, and what follows."""
         moves: list[Move] = []
-        ended_in_pass, skip = 0, 0
-        while True:
-            state, ended, passed, seen, published = _CANCEL(
-                self._redis, [keys.base], [CANCEL_SLICE, skip, root]
+        state, cursor = b"running", b"queue"
+        while state == b"running" and cursor != b"end":
+            state, cursor, published = _CANCEL(
+                self._redis, [keys.base], [CANCEL_SLICE, cursor, root]
             )
             reach("cancel.marked")
             moves.extend(_moves(published))
-            ended_in_pass += ended
-            if state != b"running" or (not seen and not ended_in_pass):
-                return bytes(state), tuple(moves)
-            if seen or ended:
-                skip += passed
-            else:
-                ended_in_pass, skip = 0, 0
+        return state, tuple(moves)
 
     def _await_permits(self, keys: HandoffKeys) -> None:
         """Until no worker may send a call by a permit that it was given so far."""

@@ -2,22 +2,22 @@
 --       on; ends waiting nodes, a slice a call. Leased nodes end when their workers notice, or when
 --       their leases lapse.
 -- KEYS[1]: the handoff's base key
--- ARGV[1]: members to look at   ARGV[2]: how many to skip, passed over before
+-- ARGV[1]: nodes in a slice   ARGV[2]: "queue" at first, then what the call before returned
 -- ARGV[3]: node, or "" for the handoff
--- Returns: {state, nodes ended or taken off the queue, members passed over in this slice, members
---          looked at, publish JSON}, or {"unknown", 0, 0, 0, "[]"} if there is no such node
+-- Returns: {state, where to go on or "end", publish JSON}, or {"unknown", "end", "[]"} if there is
+--          no such node. Asked twice, goes on from the same place.
 -- Errors:  none of its own
 -- include: tree.lua
 -- include: window.lua
 local base = KEYS[1]
-local limit, skip = tonumber(ARGV[1]), tonumber(ARGV[2])
+local limit, cursor = tonumber(ARGV[1]), ARGV[2]
 local root = ARGV[3]
 local state = redis.call('HGET', base, 'state')
 if state ~= 'running' then
-  return {state or 'gone', 0, 0, 0, '[]'}
+  return {state or 'gone', 'end', '[]'}
 end
 if root ~= '' and not load_node(base, root) then
-  return {'unknown', 0, 0, 0, '[]'}
+  return {'unknown', 'end', '[]'}
 end
 local now_ms = redis_now_ms()
 local publish = {}
@@ -29,7 +29,7 @@ elseif not TERMINAL[load_node(base, root).state] and not is_stopped(base, root) 
   emit(base, {type = 'progress', node = root, text = 'is being cancelled, and all below it'})
 end
 
-local done = 0
+local done = 0  -- nodes ended or taken off the queue
 local function stop(id)
   local node = load_node(base, id)
   if node and node.state == 'waiting' then
@@ -46,16 +46,18 @@ end
 
 -- What is queued goes first. A root that is itself queued is in a range with its siblings: it stays
 -- there, ended, and is passed over when its turn comes. One behind another in a chain is nowhere.
-if skip == 0 then
+if cursor == 'queue' then
   if root ~= '' then
     local before = node_before(base, root)
     if stop(root) and before and not TERMINAL[before.state] then
       redis.call('HINCRBY', base, 'queued', -1)
     end
   end
+  cursor = '0'
   for _, entry in ipairs(redis.call('LRANGE', base .. ':queue', 0, -1)) do
     local prefix, first, last = string.match(entry, '^(.*):(%d+):(%d+)$')
     if math.max(done, ended_so_far) >= limit then
+      cursor = 'queue'
       break
     end
     if root == '' or string.sub(prefix, 1, #root + 1) == root .. '.' then
@@ -64,6 +66,7 @@ if skip == 0 then
       if stop_at < tonumber(last) then
         redis.call('LPUSH', base .. ':queue',
                    prefix .. ':' .. number_text(stop_at + 1) .. ':' .. last)
+        cursor = 'queue'
       end
       for slot = tonumber(first), stop_at do
         redis.call('HINCRBY', base, 'queued', -1)
@@ -73,18 +76,20 @@ if skip == 0 then
       end
     end
   end
-end
-
-local ids = redis.call('ZRANGE', base .. ':due', skip, skip + limit - 1)
-local passed = 0
-for _, id in ipairs(ids) do
-  local node = is_below(id) and load_node(base, id)
-  if node and TERMINAL[node.state] then
-    redis.call('ZREM', base .. ':due', id)
-  elseif not node or not stop(id) then
-    passed = passed + 1
+-- A scan finds every node that stays in the set all the while, however renewals reorder it.
+else
+  local found = redis.call('ZSCAN', base .. ':due', cursor, 'COUNT', limit)
+  cursor = found[1] == '0' and 'end' or found[1]
+  for i = 1, #found[2], 2 do
+    local id = found[2][i]
+    local node = is_below(id) and load_node(base, id)
+    if node and TERMINAL[node.state] then
+      redis.call('ZREM', base .. ':due', id)
+    elseif node then
+      stop(id)
+    end
   end
 end
 fill_window(base, publish, now_ms)
 keep_alive(base, true)
-return {redis.call('HGET', base, 'state'), done, passed, #ids, publish_json(publish)}
+return {redis.call('HGET', base, 'state'), cursor, publish_json(publish)}
