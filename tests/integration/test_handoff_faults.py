@@ -475,9 +475,7 @@ def test_endless_tool_loops_stop_at_the_budget(claude, anthropic_bench):
     assert account.held_usd == 0
     assert outcome.census["over_budget"] >= 1
     assert outcome.census["over_budget"] + outcome.census["failed"] == 6
-    sent = len(anthropic_bench.answered())
     bench.handoffs.retry(handoff.handoff_id)
     bench.pump()
     assert bench.recover(handoff).state == "failed"
-    assert fake.spent_usd <= cap
-    assert len(anthropic_bench.answered()) <= sent + 6
+    assert fake.spent_usd <= handoff.account().spent_usd <= cap
