@@ -155,6 +155,7 @@ def test_spawn_beyond_a_limit_fails_the_node_and_writes_nothing(make_bench, limi
     node = node_of(handoff)
     assert (node.state, node.error_type) == ("failed", "SpawnLimitError")
     assert named in node.error
+    assert handoff.outcome().refused_children == 3
     assert [node.node_id for node in handoff.nodes()] == ["0"]
     assert handoff.outcome().census.total == 1
 
@@ -171,6 +172,7 @@ def test_spawn_races_for_the_last_nodes_are_decided_by_the_tree(bench):
     assert states(handoff) == {
         "0": "suspended", "0.0": "waiting", "0.1": "waiting", "1": "leased",
     }  # fmt: skip
+    assert handoff.outcome().refused_children == 2
     check_census(bench.client, handoff.handoff_id)
 
 
@@ -197,8 +199,24 @@ def test_spawn_storm_ends_at_its_limits(make_bench):
     outcome = handoff.outcome()
     assert outcome.ended
     assert outcome.census.total <= 20
-    errors = {node.error_type for node in handoff.nodes() if node.state == "failed"}
-    assert errors == {"SpawnLimitError"}
+    errors = [node.error_type for node in handoff.nodes() if node.state == "failed"]
+    assert set(errors) == {"SpawnLimitError"}
+    assert outcome.refused_children == 2 * len(errors)
+
+
+def test_refusal_that_a_runner_makes_do_with_is_counted_all_the_same(make_bench):
+    """Storms can be seen also where every node is ok."""
+
+    def greedy(assignment):
+        with pytest.raises(SpawnLimitError):
+            assignment.spawn(["x"] * 5)
+        if not assignment.children:
+            assignment.spawn([ChildTask("x", "work")], then="on")
+        return "made do"
+
+    handoff = make_bench({"greedy": greedy}, limits=Limits(max_children=3)).run(by("greedy"))
+    outcome = handoff.outcome()
+    assert (outcome.state, outcome.refused_children) == ("done", 10)
 
 
 @pytest.mark.parametrize(

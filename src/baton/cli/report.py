@@ -63,6 +63,8 @@ def summary(outcome: Outcome, state: str) -> dict[str, str]:
         "status": state,
         "census": f"{census.total} nodes: {counts(census.by_state)}",
     }
+    if outcome.refused_children:
+        fields["refused"] = f"{outcome.refused_children:,} children beyond the limits"
     if outcome.ended_at is not None:
         fields["time"] = duration((outcome.ended_at - outcome.created_at).total_seconds())
     return fields

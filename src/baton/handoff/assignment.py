@@ -71,6 +71,7 @@ class NodeAssignment:
         self.draft = ""
         self.spawned: list[tuple[ChildTask, ...]] = []
         self.then = ""
+        self.refused_children = 0
 
     @property
     def handoff_id(self) -> str:
@@ -174,6 +175,7 @@ class NodeAssignment:
             ("handoff_max_nodes", wanted, claim.nodes_left),
         ):
             if value > allowed:
+                self.refused_children += count
                 raise SpawnLimitError(
                     f"node {self.node_id} may not spawn {count} more children: "
                     f"{name} leaves {allowed}, this would need {value}"

@@ -296,6 +296,7 @@ class HandoffEngine:
             verdict, ending = "over_budget", _failure(error)
         except BatonError as error:
             verdict, ending = "failed", _failure(error)
+        ending = replace(ending, refused_children=assignment.refused_children)
         return self._commit(claim, verdict, ending, content, chained=chained)
 
     def _run(self, claim: Claim, assignment: NodeAssignment) -> RunnerResult:
@@ -336,7 +337,11 @@ class HandoffEngine:
         return [_child_result(node, results.get(node.node_id, "")) for node in nodes]
 
     def _suspend(self, claim: Claim, assignment: NodeAssignment, result: RunnerResult) -> NodeRun:
-        spent = replace(_ending(result), details=_kept_details(result))
+        spent = replace(
+            _ending(result),
+            details=_kept_details(result),
+            refused_children=assignment.refused_children,
+        )
         suspension = through_outage(
             f"node {claim.node_id}",
             lambda: self._tree.suspend(

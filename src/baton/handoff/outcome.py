@@ -68,7 +68,8 @@ class Outcome:
 
     `version` is the version that holds the merged result, or None while there is none.
     `base_version` is what the nodes read. `error` says why the handoff as a whole failed, if it
-    did beyond its nodes. `round` counts its retries.
+    did beyond its nodes. `round` counts its retries. `refused_children` were asked for beyond the
+    limits of depth, children and nodes.
     """
 
     handoff_id: str
@@ -86,6 +87,7 @@ class Outcome:
     error_type: str = ""
     error: str = ""
     round: int = 0
+    refused_children: int = 0
 
     @property
     def ended(self) -> bool:

@@ -22,13 +22,11 @@ class Spawning:
     chains: bool
     shares: Mapping[str, Mapping[str, int]]
 
-    def request(self, usage: Mapping[str, int], cost_nano: int, details: str) -> str:
-        """The rest of what the script is told, as JSON; what the run used, cost, and told."""
+    def request(self, spent: Mapping[str, object]) -> str:
+        """The rest of what the script is told, as JSON, with what it is told of the run."""
         return json.dumps(
             {
-                "usage": usage,
-                "cost_nano": cost_nano,
-                "details": details,
+                **spent,
                 "fields": len(self.plan),
                 "ranges": self.ranges,
                 "chains": self.chains,

@@ -154,7 +154,7 @@ class Ending:
     """What a worker reports about a node besides its content. No content, no secrets.
 
     `usage` and `cost_usd` are what no permit was settled for. `details` is JSON text, which the
-    scripts do not look into.
+    scripts do not look into. `refused_children` are those that it asked for beyond the limits.
     """
 
     error_type: str = ""
@@ -164,11 +164,21 @@ class Ending:
     details: str = ""
     size_bytes: int = 0
     retry_after_seconds: float = 0.0
+    refused_children: int = 0
 
     @property
     def cost_nano(self) -> int:
         """`cost_usd` as the scripts count it."""
         return to_nano(Decimal(str(self.cost_usd)))
+
+    def spent(self) -> dict[str, object]:
+        """What of a run counts that goes on with children."""
+        return {
+            "usage": self.usage or {},
+            "cost_nano": self.cost_nano,
+            "details": self.details,
+            "refused_children": self.refused_children,
+        }
 
     def encode(self) -> str:
         """JSON for the script; absent where there is nothing to say."""
@@ -179,6 +189,7 @@ class Ending:
             "cost_nano": self.cost_nano,
             "details": self.details,
             "size_bytes": self.size_bytes,
+            "refused_children": self.refused_children,
         }
         said = {name: value for name, value in fields.items() if value}
         return json.dumps({**said, "retry_after_ms": round(self.retry_after_seconds * 1000)})
@@ -387,10 +398,9 @@ class HandoffTree:
         draft_key = keys.staging(claim.node_id, claim.fence, "draft")
         spawning = plan_spawning(claim.node_id, claim.child_count, claim.runner, chains, then)
         blob = pack_blob(encode_text(draft))
-        spent = spent or Ending()
         args: list[str | bytes | float] = [
             claim.node_id, claim.fence, spawning.count, plan_key, draft_key,
-            spawning.request(spent.usage or {}, spent.cost_nano, spent.details),
+            spawning.request((spent or Ending()).spent()),
         ]  # fmt: skip
         with redis_errors(self._redis):
             while True:

@@ -92,6 +92,7 @@ class HandoffView:
             error_type=header.get("error_type", ""),
             error=header.get("error", ""),
             round=int(header.get("round", 0)),
+            refused_children=int(header.get("refused_children", 0)),
         )
 
     def nodes(self, handoff_id: str) -> list[NodeRecord]:

@@ -2,7 +2,7 @@
 -- KEYS[1]: the handoff's base key
 -- ARGV[1]: node   ARGV[2]: fencing token   ARGV[3]: ok | failed | over_budget | retry
 -- ARGV[4]: JSON {error_type, error, usage, cost_nano, details (JSON text), size_bytes,
---          retry_after_ms}; usage and cost are what no permit was settled for
+--          retry_after_ms, refused_children}; usage and cost are what no permit was settled for
 -- ARGV[5]: staging key of a large result, or ""   ARGV[6]: a small result itself, or ""
 -- Returns: {"done", the state the node got, publish JSON}, {"fenced", state, "[]"} for a late
 --          worker, {"missing", "", "[]"} if the staged result has expired. Asked twice, answers
@@ -51,6 +51,9 @@ for _, name in ipairs({'error_type', 'error', 'details', 'size_bytes'}) do
 end
 if extra.usage or extra.cost_nano then
   spend(base, id, node, extra.usage or {}, extra.cost_nano or 0)
+end
+if extra.refused_children then
+  redis.call('HINCRBY', base, 'refused_children', extra.refused_children)
 end
 node.finished_by = fence
 local max_attempts = redis.call('HGET', base, 'max_attempts')

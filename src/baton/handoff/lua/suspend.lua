@@ -5,7 +5,8 @@
 --          chains, and "then"   ARGV[5]: staging key of the node's draft
 -- ARGV[6]: JSON {fields: how many the hash has, ranges: [[first, last], ..] of the children that
 --          wait for no other, chains: bool, shares: {child: {tokens, nano}}, usage, cost_nano: what
---          no permit was settled for, details: JSON text to be kept, or ""}
+--          no permit was settled for, details: JSON text to be kept, or "", refused_children: asked
+--          for beyond the limits}
 -- Returns: {"suspended", publish JSON}; {"fenced", state}; {"cancelled", publish JSON};
 --          {"limit", name, value}; {"missing", ""}. Asked twice, answers the same, but publishes
 --          what then waits of its children.
@@ -48,6 +49,7 @@ if is_stopped(base, id) then
   return {'cancelled', publish_json(publish)}
 end
 if tonumber(total) + count > tonumber(max_nodes) then
+  redis.call('HINCRBY', base, 'refused_children', count)
   return {'limit', 'handoff_max_nodes', tonumber(max_nodes)}
 end
 if redis.call('HLEN', ARGV[4]) ~= request.fields or redis.call('EXISTS', ARGV[5]) == 0 then
@@ -82,6 +84,7 @@ for child, share in pairs(request.shares) do
 end
 redis.call('PEXPIRE', base .. ':budget', retention_ms)
 spend(base, id, node, request.usage, request.cost_nano)
+redis.call('HINCRBY', base, 'refused_children', request.refused_children)
 if request.details ~= '' then
   node.earlier = node.earlier or {}
   node.earlier[#node.earlier % MAX_EARLIER + 1] = request.details
