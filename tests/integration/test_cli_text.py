@@ -27,7 +27,7 @@ GROUPS = {
     ],
     "audit": ["show", "verify", "export", "seal"],
     "keys": ["create", "list", "rotate"],
-    "handoff": ["submit", "show", "watch", "list", "retry", "cancel", "validate"],
+    "handoff": ["submit", "show", "watch", "list", "result", "retry", "cancel", "validate"],
 }
 COMMANDS = [
     *(["run"], ["up"], ["agents"], ["status"]),

@@ -60,6 +60,15 @@ def test_handoff_tells_what_it_cost_as_json(baton, handoff):
     assert (shown["cache"]["hits"], shown["cache"]["misses"]) == (2, {})
 
 
+def test_result_of_all_or_of_one_node_is_printed_as_it_is(handoff, baton):
+    """Exit code 4 where there is none, and 2 where there can be no such node."""
+    assert baton("result", handoff.handoff_id, "1").stdout == b"ok"
+    assert baton.json("result", handoff.handoff_id)["result"] == handoff.result()
+    assert "no result of node 7" in baton("result", handoff.handoff_id, "7", code=4).stderr.decode()
+    baton.error("result", handoff.handoff_id, "../1", code=2)
+    baton.error("result", "handoff_unknown", code=4)
+
+
 def test_what_a_node_did_before_its_children_counts_with_what_it_did_after(make_bench):
     """The warming call may have been made by a run that ended in waiting."""
 

@@ -12,6 +12,7 @@ from baton.agents.breakers import HandoffBreakers
 from baton.cli import packages
 from baton.cli.asking import CAPACITY_TOKENS, ROLE, checked_budget, checked_tasks
 from baton.cli.connection import client_settings, open_client, open_redis
+from baton.cli.contents import write_exactly
 from baton.cli.escaping import escape_line
 from baton.cli.exits import (
     DONE,
@@ -201,6 +202,32 @@ def list_(limit: Limit = 20, as_json: Json = False) -> None:
             for outcome in outcomes
         ],
     )
+
+
+@app.command(epilog=epilog("baton handoff result handoff_8a3f19c2d4e5f607 1.0", codes=STORE_CODES))
+def result(
+    handoff_id: HandoffId,
+    node: Annotated[
+        str | None, typer.Argument(metavar="NODE", help="Its result; default: the merged one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a handoff's merged result, or one node's, as it is.
+
+    Exit code 4 if there is none.
+    """
+    with _open(handoff_id) as found:
+        text = found.result() if node is None else found.node_result(node)
+        state = found.outcome().state
+    if text is None:
+        say(
+            f"{handoff_id} is {state} and has no result{'' if node is None else f' of node {node}'}"
+        )
+        raise typer.Exit(FAILED)
+    if as_json:
+        show_json({"handoff": handoff_id, "node": node, "result": text})
+    else:
+        write_exactly(text)
 
 
 @app.command(epilog=epilog("baton handoff retry handoff_8a3f19c2d4e5f607", codes=HANDOFF_CODES))
