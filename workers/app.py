@@ -23,7 +23,7 @@ from config.celery_options import celery_options
 from config.settings import AppSettings
 from workers import lifeline
 from workers.reporting import PoolReport, report_beat
-from workers.runtime import Runtime
+from workers.runtime import Runtime, sweep_periods
 from workers.transport import ResilientAMQP
 from workers.visibility import VisibilityHeartbeat
 
@@ -121,7 +121,7 @@ def prepare() -> None:
 @signals.beat_init.connect(weak=False)
 def _prepare_beat(sender: Any, **_: Any) -> None:
     _hold_lifeline()
-    report_beat(app, sender.hostname or "beat")
+    report_beat(app, sender.hostname or "beat", sweep_periods(app.settings))
 
 
 @signals.worker_shutting_down.connect(weak=False)

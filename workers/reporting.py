@@ -12,11 +12,16 @@ from celery import bootsteps
 from celery.worker import state
 
 from baton.errors import TransientError
+from baton.lifecycle.sweep_board import SweepBoard
 from baton.redis_client import connect
 from baton.swarm.pools import REPORT_SECONDS, PoolBoard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import redis
+
+    from baton.lifecycle.sweeps import Periods
 
 BEAT: Final = "beat"
 
@@ -86,14 +91,26 @@ class PoolReport(bootsteps.StartStopStep):
                 board.withdraw(pool, parent.hostname)
 
 
-def report_beat(app: Any, hostname: str) -> None:
-    """Report this process as beat, from now to its end."""
-    board = _board(app)
-    Reporter(lambda: board.report(BEAT, hostname, {"pid": os.getpid()})).start()
+def report_beat(app: Any, hostname: str, periods: Periods) -> None:
+    """Report this process as beat, from now to its end, and once what it schedules."""
+    board, sweeps = _board(app), SweepBoard(_store(app))
+    unexpected = periods.names()
+
+    def send() -> None:
+        board.report(BEAT, hostname, {"pid": os.getpid()})
+        while unexpected:
+            sweeps.expect(unexpected[-1], periods.of(unexpected[-1]))
+            unexpected.pop()
+
+    Reporter(send).start()
 
 
 def _board(app: Any) -> PoolBoard:
-    return PoolBoard(connect(app.settings.redis_url.get_secret_value(), app.settings))
+    return PoolBoard(_store(app))
+
+
+def _store(app: Any) -> redis.Redis:
+    return connect(app.settings.redis_url.get_secret_value(), app.settings)
 
 
 def _worker_info(consumer: Any) -> dict[str, Any]:

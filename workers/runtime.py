@@ -51,6 +51,16 @@ POLL_SECONDS: Final = 0.2
 RECORD_SECONDS: Final = 5.0
 
 
+def sweep_periods(settings: AppSettings) -> Periods:
+    """How often beat schedules each sweep."""
+    return Periods(
+        settings.node_sweep_seconds,
+        settings.agent_sweep_seconds,
+        settings.access_sweep_seconds,
+        settings.audit_seal_seconds,
+    )
+
+
 class Runtime:
     """A worker process's services. Nothing connects before its first use.
 
@@ -122,12 +132,7 @@ class Runtime:
             registry=self.registry,
             drain=AccessDrain(self._redis, self.store),
             trail=self.store.audit,
-            periods=Periods(
-                settings.node_sweep_seconds,
-                settings.agent_sweep_seconds,
-                settings.access_sweep_seconds,
-                settings.audit_seal_seconds,
-            ),
+            periods=sweep_periods(settings),
         )
 
     def _open_anthropic(self) -> Runner:

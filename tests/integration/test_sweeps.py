@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from baton.errors import InvalidIdError
-from baton.lifecycle.periods import claim_period
 from baton.lifecycle.sweeps import Periods, Sweeps
 from baton.store.audit import AuditTrail
 from baton.store.drain import AccessDrain
@@ -38,29 +34,6 @@ def make_sweeps(bench, registry):
         )
 
     return make
-
-
-def test_period_is_claimed_by_one_of_many_racers(redis_client):
-    """However many beats fire, one sweep runs."""
-    barrier = threading.Barrier(8)
-
-    def race(_number):
-        barrier.wait()
-        return claim_period(redis_client, "nodes", 60)
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(race, range(8))) == [False] * 7 + [True]
-    assert claim_period(redis_client, "agents", 60)
-
-
-def test_period_ends_a_little_before_the_next_tick(redis_client):
-    """A tick that comes on time finds its period free, and no claim stays for ever."""
-    assert claim_period(redis_client, "nodes", 10)
-    assert 8_000 < redis_client.pttl("sweep:nodes") <= 9_000
-    assert claim_period(redis_client, "quick", 0.05)
-    until(lambda: claim_period(redis_client, "quick", 60))
-    with pytest.raises(InvalidIdError):
-        claim_period(redis_client, "a:b", 1)
 
 
 def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):

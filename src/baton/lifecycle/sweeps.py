@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
-from baton.lifecycle.periods import claim_period
+from baton.lifecycle.sweep_board import SweepBoard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
     from baton.handoff.engine import HandoffEngine
+    from baton.lifecycle.sweep_board import SweepRun
     from baton.store.audit import AuditTrail
     from baton.store.drain import AccessDrain
     from baton.swarm.registry import AgentRegistry
@@ -20,16 +23,25 @@ AGENTS_AT_ONCE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """How often each sweep runs, in seconds."""
+    """How often each sweep runs, in seconds. A field is `{sweep}_seconds`."""
 
     nodes_seconds: float
     agents_seconds: float
     access_seconds: float
     audit_seconds: float
 
+    def of(self, name: str) -> float:
+        """The period of one sweep."""
+        seconds: float = getattr(self, f"{name}_seconds")
+        return seconds
+
+    def names(self) -> list[str]:
+        """All sweeps."""
+        return [field.name.removesuffix("_seconds") for field in fields(self)]
+
 
 class Sweeps:
-    """Runs sweeps. Each method returns what it did, or None if its period had been taken.
+    """Runs sweeps. Each method returns what it did, or None: its period is taken, or it goes on.
 
     Every method raises StoreUnavailableError where Redis does not answer; the next period then
     does what this one did not.
@@ -45,7 +57,7 @@ class Sweeps:
         trail: AuditTrail,
         periods: Periods,
     ) -> None:
-        self._redis = redis_client
+        self._board = SweepBoard(redis_client)
         self._engine = engine
         self._registry = registry
         self._drain = drain
@@ -54,21 +66,15 @@ class Sweeps:
 
     def nodes(self) -> int | None:
         """Re-enqueue lapsed nodes and due joins; messages published."""
-        if not claim_period(self._redis, "nodes", self._periods.nodes_seconds):
-            return None
-        return self._engine.sweep()
+        return self._once("nodes", lambda _run: self._engine.sweep())
 
     def agents(self) -> int | None:
         """Mark silent agents dead; how many."""
-        if not claim_period(self._redis, "agents", self._periods.agents_seconds):
-            return None
-        return len(self._registry.sweep_dead(AGENTS_AT_ONCE))
+        return self._once("agents", lambda _run: len(self._registry.sweep_dead(AGENTS_AT_ONCE)))
 
     def access(self) -> int | None:
         """Drain notes of reads; how many."""
-        if not claim_period(self._redis, "access", self._periods.access_seconds):
-            return None
-        return self._drain.drain_all()
+        return self._once("access", lambda _run: self._drain.drain_all())
 
     def seal_audit(self) -> int | None:
         """Seal and anchor the audit trails; how many entries were sealed.
@@ -76,6 +82,7 @@ class Sweeps:
         Raises:
             AnchorUnavailableError: what was sealed is anchored in the next period.
         """
-        if not claim_period(self._redis, "audit", self._periods.audit_seconds):
-            return None
-        return self._trail.seal_all()
+        return self._once("audit", lambda _run: self._trail.seal_all())
+
+    def _once(self, name: str, work: Callable[[SweepRun], int]) -> int | None:
+        return self._board.run(name, self._periods.of(name), work)
