@@ -13,6 +13,8 @@ BatonError
 │   ├── KeyUnavailableError        whoever holds the master keys did not answer
 │   ├── LockHeldError              somebody else has the lock
 │   ├── AnchorUnavailableError     the heads of audit chains could not be kept, or read back
+│   ├── IndexUnavailableError      the archive's vector index did not answer, or takes no writes
+│   ├── ArchiveBusyError           another process has the archive's folder
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
     ├── InvalidInputError          a value was refused (also a ValueError)
@@ -37,6 +39,9 @@ BatonError
     ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
     ├── ContextCorruptError        stored bytes are not what was stored
     │   └── SealBrokenError        what was sealed does not open with this key, in this place
+    ├── EmbedderUnavailableError   the embedding model is not there, or cannot be loaded
+    ├── IndexCorruptError          the vector index's files are damaged; it can be made anew
+    ├── IndexModelError            the vector index holds another model's vectors
     ├── AuditBrokenError           the audit trail is not what was recorded
     ├── WriteRejectedError         another writer came first
     ├── SessionExistsError         a fork or an import needs a session that is not there yet
@@ -111,6 +116,14 @@ class KeyUnavailableError(TransientError):
 
 class AnchorUnavailableError(TransientError):
     """The audit's anchor (<reason>); entries stay in Redis, the next sealing keeps their head."""
+
+
+class IndexUnavailableError(TransientError):
+    """The vector index at <place> did not <call> (<reason>); nothing of the archive is lost."""
+
+
+class ArchiveBusyError(TransientError):
+    """<folder> is in use by <process> on <host>; one process at a time may open it."""
 
 
 class LockHeldError(TransientError):
@@ -221,6 +234,18 @@ class ContextCorruptError(PermanentError):
 
 class SealBrokenError(ContextCorruptError):
     """<part> does not open under <key>: it was changed, moved, or sealed under another key."""
+
+
+class EmbedderUnavailableError(PermanentError):
+    """Embedding model <name> cannot be used (<reason>); install it or set BATON_EMBEDDING_MODEL."""
+
+
+class IndexCorruptError(PermanentError):
+    """The vector index at <place> cannot be read (<reason>); rebuild it from the archive."""
+
+
+class IndexModelError(PermanentError):
+    """The vector index at <place> is of model <id>, this is <id>; rebuild it with this one."""
 
 
 class AuditBrokenError(PermanentError):
