@@ -50,6 +50,8 @@ BatonError
     ├── SealedError                the session is sealed, and this store has no key for it
     ├── ContextImmutableError
     ├── ContextArchivedError
+    ├── SessionHeldError           the session is under hold
+    ├── ArchiveKeyError            the archive has no master key, or not the one that is needed
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
     ├── ModelRetiredError          the model is gone by its date in the price table
     ├── LockLostError              the lock's lease ended before it was renewed
@@ -278,6 +280,14 @@ class ContextImmutableError(PermanentError):
 
 class ContextArchivedError(PermanentError):
     """Session <id> is archived; `baton archive restore <id>` brings it back."""
+
+
+class SessionHeldError(PermanentError):
+    """Session <id> is under hold (<reason>); `baton lifecycle release <id>` first."""
+
+
+class ArchiveKeyError(PermanentError):
+    """The archive's data keys need a master key (<reason>); see BATON_KEY_FILE."""
 
 
 class UnsupportedFormatError(PermanentError):

@@ -37,6 +37,8 @@ Operation = Literal[
     "archived",
     "restored",
     "purged",
+    "held",
+    "released",
     "deleted",
     "collected",
     "rewrapped",

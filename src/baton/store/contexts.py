@@ -21,6 +21,7 @@ from baton.store.extracts import Extracts
 from baton.store.keys import VERSION_PATTERN, SessionKeys
 from baton.store.manifests import Manifests
 from baton.store.marks import Marks
+from baton.store.moves import SessionMoves
 from baton.store.parts import StoreParts
 from baton.store.reading import ContextReader, not_found
 from baton.store.reads import ContextReads
@@ -124,6 +125,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         pending = PendingConflicts(redis, reader, commits)
         marks = Marks(redis, caller)
         self.audit = AuditTrail(redis_client, audit_anchor)
+        self.moves = SessionMoves(redis, reader, caller, self.backstop_ms)
         self._parts = StoreParts(
             redis=redis,
             notes=notes,
@@ -208,6 +210,8 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
 
         Raises:
             ContextNotFoundError: no such session.
+            SessionHeldError: it is under hold.
+            ContextArchivedError: the archive has it, and alone can erase it.
         """
         keys = SessionKeys.of(session_id)
         check_id(agent_id, "agent_id")

@@ -53,6 +53,16 @@ class SessionKeys:
         return f"{self.base}:history"
 
     @property
+    def past(self) -> str:
+        """Hash: version -> its record as JSON, of versions that an archive did not keep."""
+        return f"{self.base}:past"
+
+    @property
+    def deleted(self) -> str:
+        """String: id of the deletion that was the session's last; for a day."""
+        return f"{self.base}:deleted"
+
+    @property
     def authors(self) -> str:
         """Hash: agent -> newest version it wrote."""
         return f"{self.base}:authors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -212,7 +213,10 @@ class ContextReader:
         return damaged
 
     def history(self, keys: SessionKeys, session_id: str, last: int) -> list[VersionRecord]:
-        """The versions from the newest, 0, to `last` (-1: the oldest)."""
+        """The versions from the newest, 0, to `last` (-1: the oldest).
+
+        Also those of which an archive kept no more than this record.
+        """
         for _ in range(MAX_RACES):
             head = self.find_head(keys, session_id)
             if head is None:
@@ -223,16 +227,27 @@ class ContextReader:
                 manifests = self.manifests(
                     keys, session_id, head, (text.partition(":")[0] for text in versions)
                 )
-                return [
+                found = [
                     _record(session_id, member, score, stamped)
                     for member, (_, score), stamped in zip(
                         versions, entries, manifests, strict=True
                     )
                 ]
+                return self._with_past(keys, found, last)
             except ContextCorruptError:
                 if self.find_head(keys, session_id) == head:
                     raise
         raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
+
+    def _with_past(
+        self, keys: SessionKeys, found: list[VersionRecord], last: int
+    ) -> list[VersionRecord]:
+        past = self._redis.hgetall(keys.past)
+        if not past:
+            return found
+        found += [_past_record(keys.session_id, raw) for raw in past.values()]
+        found.sort(key=lambda each: parse_version(each.version), reverse=True)
+        return found if last < 0 else found[: last + 1]
 
     def manifests(
         self, keys: SessionKeys, session_id: str, head: Head, versions: Iterable[str]
@@ -474,6 +489,15 @@ def _record(session_id: str, member: str, score: float, stamped: StampedManifest
         size_bytes=manifest.size_bytes,
         etag=stamped.etag,
     )
+
+
+def _past_record(session_id: str, raw: bytes) -> VersionRecord:
+    try:
+        fields = json.loads(raw)
+        fields["committed_at"] = utc_from_seconds(float(fields["committed_at"]))
+        return VersionRecord(**fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise corrupt(session_id, "?", f"a record of its history is damaged ({error!r})") from error
 
 
 class _Etags:

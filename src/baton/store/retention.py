@@ -212,7 +212,7 @@ class Retention:
         pinned = {version.decode() for version in survey.tags.values()}
         pinned |= {decode_checkpoint(raw, keys).version for raw in survey.checkpoints}
         for raw in survey.pins.values():
-            version, expires_at = _pin(raw, keys)
+            version, expires_at = decode_pin(raw, keys)
             if expires_at > survey.now_seconds:
                 pinned.add(version)
         for conflict_id, raw in survey.conflicts.items():
@@ -331,7 +331,7 @@ def _member(member: bytes, at_seconds: float) -> tuple[str, str, float]:
     return version, hash_, at_seconds
 
 
-def _pin(raw: bytes, keys: SessionKeys) -> tuple[str, float]:
+def decode_pin(raw: bytes, keys: SessionKeys) -> tuple[str, float]:
     """The version pinned, and until when, in seconds since the epoch."""
     try:
         fields: Any = json.loads(raw)
@@ -346,7 +346,7 @@ def _expired_pins(keys: SessionKeys, survey: _Survey) -> list[str]:
     return [
         name.decode()
         for name, raw in survey.pins.items()
-        if _pin(raw, keys)[1] <= survey.now_seconds
+        if decode_pin(raw, keys)[1] <= survey.now_seconds
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from baton.content.text import encode_text
 from baton.content.tokens import estimate_tokens
-from baton.errors import SessionBusyError
+from baton.errors import ContextArchivedError, SessionBusyError, SessionHeldError
 from baton.failpoints import reach
 from baton.ids import new_operation_id
 from baton.scripts import Script
@@ -39,6 +39,9 @@ _DELETE: Final = Script("baton.store", "delete")
 
 STAGING_MS: Final = 60_000
 MAX_TRIES: Final = 32
+# What delete.lua answers where it may not.
+ARCHIVED: Final = -2
+HELD: Final = -3
 
 _AUDITED: Final[dict[WriteOperation, str]] = {
     "put": "updated",
@@ -180,7 +183,12 @@ class ContextWriter:
             first = int(_REFRESH(self._redis, [keys.base], [self._backstop_ms, first]))
 
     def delete(self, keys: SessionKeys, agent_id: str) -> bool:
-        """Delete the session; False if there is none."""
+        """Delete the session; False if there is none.
+
+        Raises:
+            SessionHeldError: it is under hold.
+            ContextArchivedError: its content is in the archive, which alone can erase it.
+        """
         return self._delete(keys, agent_id, new_operation_id())
 
     def finish_deletion(self, keys: SessionKeys) -> None:
@@ -191,6 +199,16 @@ class ContextWriter:
         caller = json.dumps(self._caller.as_dict())
         while True:
             done, _ = _DELETE(self._redis, [keys.base], [agent_id, deletion_id, caller])
+            if done == HELD:
+                raise SessionHeldError(
+                    f"session {keys.session_id} is under hold; `baton lifecycle release "
+                    f"{keys.session_id}` first"
+                )
+            if done == ARCHIVED:
+                raise ContextArchivedError(
+                    f"session {keys.session_id} is archived; `baton archive purge "
+                    f"{keys.session_id}` erases it"
+                )
             if done:
                 return bool(done > 0)
 

@@ -6,7 +6,8 @@
 -- KEYS[1]: the session's base key
 -- ARGV[1]: agent   ARGV[2]: the deletion's id, or "" to finish what another began
 -- ARGV[3]: the caller as JSON {host, client}; may be missing
--- Returns: {1, 0} done; {0, chunks left} call again; {-1, 0} there is no such session
+-- Returns: {1, 0} done; {0, chunks left} call again; {-1, 0} there is no such session;
+--          {-2, 0} its content is in the archive, which alone can erase it; {-3, 0} it is under hold
 -- Errors:  WRONGTYPE, with nothing written
 -- include: expiry.lua
 -- include: audit.lua
@@ -14,7 +15,8 @@ local base = KEYS[1]
 local agent, deletion = ARGV[1], ARGV[2]
 local caller = ARGV[3] and cjson.decode(ARGV[3]) or nil
 local DONE_MS = 24 * 3600 * 1000
-local fields = redis.call('HMGET', base, 'state', 'next_chunk', 'head', 'deletion')
+local fields = redis.call('HMGET', base, 'state', 'next_chunk', 'head', 'deletion', 'archived',
+                          'hold')
 local state = fields[1]
 if deletion ~= '' and redis.call('GET', base .. ':deleted') == deletion then
   return {1, 0}
@@ -24,6 +26,12 @@ if not state then
 end
 if state ~= 'deleting' and deletion == '' then
   return {1, 0}
+end
+if state ~= 'deleting' and fields[6] then
+  return {-3, 0}
+end
+if state ~= 'deleting' and fields[5] == '1' then
+  return {-2, 0}
 end
 
 local left = tonumber(fields[2] or '0')

@@ -1,9 +1,10 @@
 -- Shared by the session scripts: key names and expiries.
+-- A session under hold has no expiry: its keys have none until the hold is released.
 -- A chunk outlives the keys that name it by CHUNK_MARGIN, so that a session runs out as a whole:
 -- first it is "not found", and only then do its chunks go.
 local SMALL_KEYS = {'', ':version', ':metadata', ':manifests', ':checkpoints', ':history',
                     ':authors', ':operations', ':access', ':tags', ':pins', ':conflicts', ':pending',
-                    ':key'}
+                    ':key', ':past'}
 local REFRESH_EVERY_MS = 3600 * 1000
 local CHUNK_MARGIN_MS = 2 * REFRESH_EVERY_MS
 local SLICE = 500
@@ -17,17 +18,38 @@ local function number_text(n)
   return string.format('%.0f', n)
 end
 
+local function is_held(base)
+  return redis.call('HEXISTS', base, 'hold') == 1
+end
+
 local function expire_small_keys(base, backstop_ms)
+  local held = is_held(base)
   for _, suffix in ipairs(SMALL_KEYS) do
-    redis.call('PEXPIRE', base .. suffix, backstop_ms)
+    if held then
+      redis.call('PERSIST', base .. suffix)
+    else
+      redis.call('PEXPIRE', base .. suffix, backstop_ms)
+    end
   end
 end
 
-local function expire_chunks(base, first, last, backstop_ms)
-  -- Never before the names: another store may have given them a longer backstop.
-  local life_ms = math.max(backstop_ms, redis.call('PTTL', base)) + CHUNK_MARGIN_MS
-  for id = first, last do
+local function keep_chunk(base, id, held, life_ms)
+  if held then
+    redis.call('PERSIST', base .. ':chunks:' .. number_text(id))
+  else
     redis.call('PEXPIRE', base .. ':chunks:' .. number_text(id), life_ms)
+  end
+end
+
+-- Never before the names: another store may have given them a longer backstop.
+local function chunk_life_ms(base, backstop_ms)
+  return math.max(backstop_ms, redis.call('PTTL', base)) + CHUNK_MARGIN_MS
+end
+
+local function expire_chunks(base, first, last, backstop_ms)
+  local held, life_ms = is_held(base), chunk_life_ms(base, backstop_ms)
+  for id = first, last do
+    keep_chunk(base, id, held, life_ms)
   end
 end
 
