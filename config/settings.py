@@ -56,8 +56,37 @@ class AppSettings(ClientSettings):
         description="Send task events, which Flower lives from; doubles a worker's CPU time per "
         "message.",
     )
-    result_expires: int = Field(
-        default=3600, ge=60, le=30 * DAY_SECONDS, description="Seconds a task's result is kept."
+    flower: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether the launcher starts Flower: `auto`: where it is installed and its "
+        "port is free; `on`: or nothing starts. With it, `events` are on.",
+    )
+    flower_address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address that Flower listens on. Beyond this machine it needs a password of "
+        "yours, and a proxy that speaks TLS.",
+    )
+    flower_port: int = Field(default=5555, ge=1, le=65_535, description="Port of Flower.")
+    flower_user: str = Field(
+        default="baton", pattern=r"^[\w.-]{1,64}$", description="Who may log in to Flower."
+    )
+    flower_password: SecretStr | None = Field(
+        default=None,
+        min_length=12,
+        description="Flower's password: 12 characters or more of ASCII, no spaces. Unset: that of "
+        "the file.",
+    )
+    flower_password_file: Path | None = Field(
+        default=None,
+        description="File of Flower's password, open to its owner alone. Unset: one is made in "
+        "the state folder; `~` is the home folder.",
+    )
+    flower_max_tasks: int = Field(
+        default=10_000, ge=100, le=1_000_000, description="Tasks that Flower remembers."
+    )
+    result_expires_seconds: int = Field(
+        default=3600, ge=60, le=30 * DAY_SECONDS, description="How long a task's result is kept."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that workers and beat log."
@@ -89,5 +118,6 @@ class AppSettings(ClientSettings):
     lifeline_fd: int | None = Field(
         default=None,
         ge=3,
+        le=1 << 20,
         description="Inherited pipe whose end means that the parent is gone; set by the launcher.",
     )

@@ -22,6 +22,7 @@ from baton.settings import load_settings
 from config.celery_options import celery_options
 from config.settings import AppSettings
 from workers import lifeline
+from workers.event_dispatch import ReferenceEvents
 from workers.reporting import PoolReport, report_beat
 from workers.runtime import Runtime, sweep_periods
 from workers.transport import ResilientAMQP
@@ -97,7 +98,10 @@ def _value(secret: SecretStr | None) -> str | None:
 
 
 app = BatonApp(
-    "baton", amqp=ResilientAMQP, include=["tasks.context", "tasks.handoff", "tasks.lifecycle"]
+    "baton",
+    amqp=ResilientAMQP,
+    events=ReferenceEvents,
+    include=["tasks.context", "tasks.handoff", "tasks.lifecycle"],
 )
 app.add_defaults(_options)
 app.steps["worker"].add(VisibilityHeartbeat)

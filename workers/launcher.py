@@ -1,4 +1,4 @@
-"""Runs the whole stack as one process tree: Redis if none answers, the pools, beat.
+"""Runs the whole stack as one process tree: Redis if none answers, the pools, beat, Flower.
 
 `python -m workers` starts it; Ctrl-C or SIGTERM stops all that it started.
 """
@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from baton.errors import BatonError, EmbeddedRedisError, InvalidInputError
+from baton.key_providers.configured import configured_provider
 from baton.redis_client import connect, redact_url
 from baton.settings import load_settings
 from baton.swarm.pools import PoolBoard
 from config.settings import AppSettings
 from workers import lifeline
-from workers.pools import beat_command, pools, worker_command
-from workers.reporting import BEAT, Reporter
+from workers.flower_plan import PASSWORD_VARIABLES, FlowerPlan, plan_flower
+from workers.pools import beat_command, flower_command, pools, worker_command
+from workers.reporting import BEAT, FLOWER, Reporter
 from workers.store_server import StoreServer, open_store_server
 from workers.supervisor import Backoff, Child, Program, Supervisor
 
@@ -36,11 +38,13 @@ USAGE: Final = 2
 FAILED: Final = 4
 CANCELLED: Final = 5
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _TICK_SECONDS: Final = 0.1
 _REPORT_SECONDS: Final = 1.0
 _REDIS_CHECK_SECONDS: Final = 1.0
 _BEAT_STOP_SECONDS: Final = 5.0
+_FLOWER_STOP_SECONDS: Final = 3.0
 _GRACE_SECONDS: Final = 3.0
 _DEATHS_BEFORE_READY: Final = 3
 
@@ -54,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Until the launcher counts them, each ends us by way of `finally`.
     _handle_signals(signal.default_int_handler)
     try:
+        # `baton up` held back those that came before.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         settings = _absolute(load_settings(AppSettings))
+        _check_master_keys(settings)
         _make_folders(settings.state_dir)
+        flower = plan_flower(settings, _say)
         with open_store_server(settings, _say) as server:
-            code = Launcher(settings, server, ready_fd=options.ready_fd).run()
+            code = Launcher(settings, server, flower, ready_fd=options.ready_fd).run()
         _say("Stopped.")
     except KeyboardInterrupt:
         return CANCELLED
@@ -74,10 +82,18 @@ class Launcher:
     """One run of the stack on a Redis that is already open. `run` is to be called once."""
 
     def __init__(
-        self, settings: AppSettings, server: StoreServer, *, ready_fd: int | None = None
+        self,
+        settings: AppSettings,
+        server: StoreServer,
+        flower: FlowerPlan | None = None,
+        *,
+        ready_fd: int | None = None,
     ) -> None:
-        self._settings = settings
+        # Flower lives from events.
+        events = settings.events or flower is not None
+        self._settings = settings.model_copy(update={"events": events})
         self._server = server
+        self._flower = flower
         self._ready_fd = ready_fd
         self._ready = False
         self._stops = 0
@@ -117,8 +133,13 @@ class Launcher:
         """A child that keeps dying before the stack was ever ready; later ones are retried."""
         if self._ready:
             return None
-        dying = (c for c in supervisor.children if c.failures >= _DEATHS_BEFORE_READY)
+        dying = (c for c in self._needed(supervisor) if c.failures >= _DEATHS_BEFORE_READY)
         return next(dying, None)
+
+    def _needed(self, supervisor: Supervisor) -> list[Child]:
+        """Those without which there is no stack: a Flower that nobody asked for may be late."""
+        optional = self._flower is not None and not self._flower.required
+        return [c for c in supervisor.children if not (optional and c.program.pool == FLOWER)]
 
     def _keep_redis(self) -> None:
         """Start the embedded server again if it died; whoever else runs a Redis minds it."""
@@ -132,7 +153,7 @@ class Launcher:
             self._redis_due_at += self._settings.restart_backoff_max_seconds
 
     def _stop(self, supervisor: Supervisor) -> None:
-        """Beat first, so that nothing new comes; then the pools, warm; then by force."""
+        """Beat first, so that nothing new comes; then the pools, warm; Flower; then by force."""
         names = [pool.name for pool in pools(self._settings)]
         if supervisor.running([*names, BEAT]):
             warm_seconds = self._settings.warm_shutdown_seconds
@@ -141,6 +162,8 @@ class Launcher:
             self._await_end(supervisor, [BEAT], _BEAT_STOP_SECONDS)
             supervisor.terminate(names)
             self._await_end(supervisor, names, warm_seconds + _GRACE_SECONDS)
+            supervisor.terminate([FLOWER])
+            self._await_end(supervisor, [FLOWER], _FLOWER_STOP_SECONDS)
         supervisor.kill()
 
     def _await_end(self, supervisor: Supervisor, names: Sequence[str], seconds: float) -> None:
@@ -160,7 +183,7 @@ class Launcher:
     def _all_up(self, supervisor: Supervisor) -> bool:
         workers = [worker for pool in self._board.list() for worker in pool.workers]
         up = {worker.worker for worker in workers if worker.state == "up"}
-        return all(child.program.name in up for child in supervisor.children)
+        return all(child.program.name in up for child in self._needed(supervisor))
 
     def _write_ready(self) -> None:
         if self._ready_fd is None:
@@ -170,6 +193,7 @@ class Launcher:
             "embedded": self._server.embedded is not None,
             "pid": os.getpid(),
             "logs": str(_log_folder(self._settings)),
+            "flower_url": self._flower.url if self._flower is not None else None,
         }
         with contextlib.suppress(BrokenPipeError):  # who asked has gone; the stack has not
             os.write(self._ready_fd, json.dumps(line).encode() + b"\n")
@@ -186,7 +210,7 @@ class Launcher:
             settings.restart_backoff_min_seconds, settings.restart_backoff_max_seconds
         )
         return Supervisor(
-            programs=_programs(settings),
+            programs=_programs(settings, self._flower),
             environment=self._environment(lifeline_fd),
             folder=_CHECKOUT,
             backoff=backoff,
@@ -201,11 +225,14 @@ class Launcher:
             # They belong to the Redis that did not answer.
             environment.pop("BATON_BROKER_URL", None)
             environment.pop("BATON_RESULT_URL", None)
+        for name in PASSWORD_VARIABLES:  # Flower's alone
+            environment.pop(name, None)
         runner_path = self._settings.runner_path or Path.cwd()
         return environment | {
             "BATON_REDIS_URL": self._server.url,
             "BATON_STATE_DIR": str(self._settings.state_dir),
             "BATON_RUNNER_PATH": str(runner_path),
+            "BATON_EVENTS": str(self._settings.events).lower(),
             "BATON_LIFELINE_FD": str(lifeline_fd),
         }
 
@@ -214,6 +241,8 @@ class Launcher:
         sizes = [f"{p.name} {p.processes}x{p.threads}" for p in pools(self._settings)]
         _say(f"Redis: {kind}{redact_url(self._server.url)}")
         _say(f"Pools: {', '.join(sizes)}; beat")
+        if self._flower is not None:
+            _say(self._flower.announcement())
         _say(f"Logs: {_log_folder(self._settings)}")
         if self._settings.failpoints:
             _say("WARNING: BATON_FAILPOINTS is set: workers fail on purpose. Not for production.")
@@ -242,7 +271,7 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(signal.SIGHUP, handler)
 
 
-def _programs(settings: AppSettings) -> list[Program]:
+def _programs(settings: AppSettings, flower: FlowerPlan | None) -> list[Program]:
     # The process id keeps two launchers of one machine and Redis apart.
     place = f"{os.getpid()}@{socket.gethostname()}"
     logs = _log_folder(settings)
@@ -254,14 +283,19 @@ def _programs(settings: AppSettings) -> list[Program]:
             command = worker_command(pool, node, settings)
             programs.append(Program(node, pool.name, command, logs / f"{name}.log"))
     node = f"{BEAT}-{place}"
-    return [*programs, Program(node, BEAT, beat_command(node, settings), logs / f"{BEAT}.log")]
+    programs.append(Program(node, BEAT, beat_command(node, settings), logs / f"{BEAT}.log"))
+    if flower is not None:
+        node = f"{FLOWER}-{place}"
+        log = logs / f"{FLOWER}.log"
+        programs.append(Program(node, FLOWER, flower_command(node), log, flower.environment))
+    return programs
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m workers",
-        description="Start Redis (embedded if none answers), the worker pools and beat. Settings "
-        "come from BATON_* variables. Ctrl-C stops all of it.",
+        description="Start Redis (embedded if none answers), the worker pools, beat and "
+        "Flower. Settings come from BATON_* variables. Ctrl-C stops all of it.",
         epilog="example: BATON_AGENTS_THREADS=20 python -m workers",
     )
     parser.add_argument(
@@ -276,6 +310,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _absolute(settings: AppSettings) -> AppSettings:
     """Children run elsewhere: in the checkout."""
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
+
+
+def _check_master_keys(settings: AppSettings) -> None:
+    """Refuse malformed ones here: a worker would refuse them at its first task."""
+    keys = settings.master_keys
+    configured_provider(settings.key_file, None if keys is None else keys.get_secret_value())
 
 
 def _make_folders(state_dir: Path) -> None:

@@ -56,6 +56,11 @@ def beat_command(node: str, settings: AppSettings) -> list[str]:
     return _celery("beat", node, settings)
 
 
+def flower_command(node: str) -> list[str]:
+    """The command of Flower, called `node`."""
+    return [sys.executable, "-m", "workers.flower_server", "--hostname", node]
+
+
 def _celery(what: str, node: str, settings: AppSettings) -> list[str]:
     return [
         *(sys.executable, "-m", "celery", "--app", "workers.app", what),

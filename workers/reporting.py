@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from baton.lifecycle.sweeps import Periods
 
 BEAT: Final = "beat"
+FLOWER: Final = "flower"
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,12 @@ def report_beat(app: Any, hostname: str, periods: Periods) -> None:
             unexpected.pop()
 
     Reporter(send).start()
+
+
+def report_flower(app: Any, hostname: str) -> None:
+    """Report this process as Flower, from now to its end."""
+    board = _board(app)
+    Reporter(lambda: board.report(FLOWER, hostname, {"pid": os.getpid()})).start()
 
 
 def _board(app: Any) -> PoolBoard:

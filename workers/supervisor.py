@@ -18,12 +18,16 @@ _LOG_BYTES: Final = 10 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: a worker's name, its pool, its command and its log file."""
+    """What to run: a worker's name, its pool, its command and its log file.
+
+    `environment` is its own, on top of what all have.
+    """
 
     name: str
     pool: str
     command: Sequence[str]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Supervisor:
             child.process = subprocess.Popen(
                 child.program.command,
                 cwd=self.folder,
-                env=self.environment,
+                env={**self.environment, **child.program.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

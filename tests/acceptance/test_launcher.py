@@ -38,6 +38,7 @@ class Launched:
             "BATON_AGENTS_THREADS": "4",
             "BATON_RESTART_BACKOFF_MIN_SECONDS": "0.2",
             "BATON_WARM_SHUTDOWN_SECONDS": "5",
+            "BATON_FLOWER": "off",
         }
         self._ready, theirs = os.pipe()
         with self.output.open("wb") as output:
@@ -243,6 +244,15 @@ def test_launcher_names_a_wrong_setting(launch):
     launched = launch(BATON_AGENTS_THREADS="many")
     assert launched.process.wait(timeout=60) == 2
     assert "BATON_AGENTS_THREADS" in launched.said()
+
+
+def test_launcher_refuses_malformed_master_keys_before_it_starts_anything(launch):
+    """Exit code 2, the variable's name and no part of a key; not a worker that refuses tasks."""
+    launched = launch(BATON_MASTER_KEYS="2027:hunter2")
+    assert launched.process.wait(timeout=60) == 2
+    assert "BATON_MASTER_KEYS" in launched.said()
+    assert "hunter2" not in launched.said()
+    assert not server_folder(launched.state_dir).exists()
 
 
 def test_launcher_gives_up_on_a_pool_that_never_starts(launch):

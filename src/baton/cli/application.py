@@ -146,7 +146,11 @@ class Application:
     def _start(
         self, where: Where, checkout: Path, ready_fd: int, lifeline_fd: int
     ) -> subprocess.Popen[bytes]:
-        changed = settings_of(where) | {"BATON_LIFELINE_FD": str(lifeline_fd)}
+        # Flower would be gone before anyone looked.
+        changed = settings_of(where) | {
+            "BATON_LIFELINE_FD": str(lifeline_fd),
+            "BATON_FLOWER": "off",
+        }
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command("--ready-fd", str(ready_fd)),
