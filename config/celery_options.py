@@ -100,7 +100,7 @@ def _delivery() -> dict[str, Any]:
 def _results(settings: AppSettings, url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "result_backend": url,
-        "result_expires": settings.result_expires,
+        "result_expires": settings.result_expires_seconds,
         # Chords opt in; nothing else has a result worth a key.
         "task_ignore_result": True,
         "redis_socket_timeout": _socket_timeout(settings),

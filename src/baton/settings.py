@@ -137,12 +137,14 @@ class ClientSettings(BaseSettings):
     anthropic_requests_per_minute: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000,
         description="Calls of the model, of all processes together. The same everywhere. Unset: "
         "only what the API's `retry-after` asks for.",
     )
     anthropic_tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000_000,
         description="Tokens likewise: prompts, without what is read from the cache, and answers.",
     )
     price_file: Path | None = Field(

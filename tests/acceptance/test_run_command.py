@@ -322,6 +322,33 @@ def test_an_interrupt_before_the_stack_is_ready_leaves_nothing(place):
     place.assert_nothing_left()
 
 
+def test_an_interrupt_while_a_file_is_read_is_a_cancelled_run(place):
+    """Ctrl-C before anything was begun: exit code 5, and no state folder."""
+    fifo = place.folder / "fifo"
+    os.mkfifo(fifo)
+    run = place.start("run", "--context", "fifo", "x")
+    writer = until(lambda: opened_to_write(fifo), what="the reader of the file")
+    assert run.end(signal.SIGINT) == 5
+    os.close(writer)
+    assert "before anything was handed off" in run.err
+    assert not place.state_dir.exists()
+
+
+def opened_to_write(fifo: Path) -> int | None:
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody reads it
+        return None
+
+
+def test_an_interrupt_while_the_launcher_is_loaded_ends_it_in_order(place):
+    """Ctrl-C amid the imports of `baton up`: exit code 5 and no traceback."""
+    up = place.start("up")
+    until(lambda: "workers" in up.process.cmdline(), what="the launcher in the command's place")
+    assert up.end(signal.SIGINT) == 5
+    place.assert_nothing_left()
+
+
 def test_a_second_interrupt_leaves_at_once(place):
     """A task that never returns does not hold up a second Ctrl-C, and does not survive it."""
     run = place.start(

@@ -643,6 +643,42 @@ def test_commit_that_finds_a_staging_key_missing_has_written_nothing(redis_clien
     assert len(redis_client.lrange(SessionKeys.of("s").audit, 0, -1)) == 1
 
 
+def test_commit_that_finds_a_chunk_missing_has_written_nothing(redis_client):
+    """A chunk of the base vanishes before the commit: all but what was staged stays as it was."""
+    tries = []
+
+    def state():
+        return {
+            key: redis_client.dump(key) for key in redis_client.keys("*") if b":staging:" not in key
+        }
+
+    class Watching(redis.Redis):
+        def pipeline(self, *args, **kwargs):
+            pipeline = super().pipeline(*args, **kwargs)
+            execute = pipeline.execute
+
+            def look(*arguments, **options):
+                answers = execute(*arguments, **options)
+                tries.append((answers[-1], state()))
+                return answers
+
+            pipeline.execute = look
+            return pipeline
+
+    redis_client.script_load(_COMMIT.source)
+    store = ContextStore(Watching(connection_pool=redis_client.connection_pool))
+    text = words_text(1_000_000, 1)
+    store.put("s", text, agent_id="a")
+    redis_client.delete(f"{SessionKeys.of('s').base}:chunks:1")
+    before = state()
+    tries.clear()
+    store.put("s", text + "!", agent_id="a", base_version="1.0.0")
+    answer, after = tries[0]
+    assert answer == [b"missing_chunk", 1]
+    assert after == before
+    assert store.get("s").content == text + "!"
+
+
 def test_commit_whose_reply_was_lost_is_recognised(redis_client, store):
     """redis-py repeats the whole pipeline; the second run answers as the first."""
     done = []

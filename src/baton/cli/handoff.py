@@ -18,7 +18,6 @@ from baton.cli.exits import (
     DONE,
     FAILED,
     HANDOFF_CODES,
-    INTERRUPTED,
     STORE_CODES,
     code_of_state,
     epilog,
@@ -160,11 +159,7 @@ def show(handoff_id: HandoffId, as_json: Json = False) -> None:
         show_acknowledgement(acknowledgement)
 
 
-@app.command(
-    epilog=epilog(
-        "baton handoff watch handoff_8a3f19c2d4e5f607", codes=(*HANDOFF_CODES, INTERRUPTED)
-    )
-)
+@app.command(epilog=epilog("baton handoff watch handoff_8a3f19c2d4e5f607", codes=HANDOFF_CODES))
 def watch(handoff_id: HandoffId, as_json: Json = False) -> None:
     """Print a handoff's events from its first on, as they happen, until it has ended.
 

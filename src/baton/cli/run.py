@@ -99,17 +99,17 @@ def run(  # noqa: PLR0913, PLR0917  # a command's options
     needs it. Sessions stay: `baton context list` shows them. Ctrl-C cancels the handoff and stops
     what was started.
     """
-    settings = client_settings()
-    job = Job(
-        read_context(context, "--context", settings.max_context_bytes),
-        checked_tasks(tasks, runner, policy, settings),
-        new_session_id() if session is None else check_id(session, "--session"),
-        policy,
-        checked_budget(budget_tokens, budget_usd, deadline),
-        timeout,
-    )
     with Interrupts() as interrupts:
         try:
+            settings = client_settings()
+            job = Job(
+                read_context(context, "--context", settings.max_context_bytes),
+                checked_tasks(tasks, runner, policy, settings),
+                new_session_id() if session is None else check_id(session, "--session"),
+                policy,
+                checked_budget(budget_tokens, budget_usd, deadline),
+                timeout,
+            )
             code = _carry_out(job, settings, interrupts, as_json=as_json)
         except KeyboardInterrupt:
             progress_view().note("Cancelled before anything was handed off.")

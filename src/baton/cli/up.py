@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
 
 from baton.cli.application import command, environment, find_checkout
 from baton.cli.exits import CANCELLED, DONE, FAILED, USAGE, epilog
+from baton.cli.interrupts import signals
 from baton.cli.options import Json  # noqa: TC001 - Typer reads it
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -24,8 +26,10 @@ def up(as_json: Json = False) -> None:
     when every pool is up. Exit code 5 means that it was stopped before that was tried.
     """
     arguments = ("--ready-fd", "1") if as_json else ()
+    environ = environment(find_checkout(), {})
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(  # noqa: S606 - our own command line; it takes this process's place and terminal
-        sys.executable, command(*arguments), environment(find_checkout(), {})
-    )
+    # What comes while Python starts anew waits: the launcher lets it in when it can answer.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals())
+    # Our own command line; it takes this process's place and terminal.
+    os.execve(sys.executable, command(*arguments), environ)  # noqa: S606

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from pydantic_core import PydanticUndefined
 
@@ -37,6 +39,15 @@ def test_app_settings_describe_every_field():
     for name, field in AppSettings.model_fields.items():
         assert field.description, name
         assert field.default is not PydanticUndefined or field.default_factory, name
+
+
+def test_app_settings_bound_every_number():
+    """Each number has a least and a largest value."""
+    for name, field in AppSettings.model_fields.items():
+        if {int, float} & {field.annotation, *get_args(field.annotation)}:
+            bounds = {type(bound).__name__ for bound in field.metadata}
+            assert bounds & {"Ge", "Gt"}, name
+            assert bounds & {"Le", "Lt"}, name
 
 
 def test_app_settings_never_show_a_secret():
