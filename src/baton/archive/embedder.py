@@ -69,3 +69,9 @@ class Embedder(Tokenization, Protocol):
             EmbedderUnavailableError: see above.
             InvalidTextError: a text holds a lone surrogate.
         """
+
+    def embed_question(self, question: str) -> Vectors:
+        """One vector to look for passages with; some models embed a question in another way.
+
+        Raises: as `embed`.
+        """
