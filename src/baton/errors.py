@@ -15,6 +15,7 @@ BatonError
 │   ├── AnchorUnavailableError     the heads of audit chains could not be kept, or read back
 │   ├── IndexUnavailableError      the archive's vector index did not answer, or takes no writes
 │   ├── ArchiveBusyError           another process has the archive's folder
+│   ├── ColdStoreUnavailableError  the archive's files cannot be written or read now
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
     ├── InvalidInputError          a value was refused (also a ValueError)
@@ -22,6 +23,7 @@ BatonError
     │   ├── InvalidVersionError
     │   ├── InvalidTextError
     │   ├── ContextTooLargeError
+    │   ├── RedactionRuleError     a user's own rule of redaction was refused
     │   └── SettingsError
     ├── NotFoundError              (also a LookupError)
     │   ├── ContextNotFoundError
@@ -38,7 +40,8 @@ BatonError
     ├── AccessDeniedError          this Redis user may not do that
     ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
     ├── ContextCorruptError        stored bytes are not what was stored
-    │   └── SealBrokenError        what was sealed does not open with this key, in this place
+    │   ├── SealBrokenError        what was sealed does not open with this key, in this place
+    │   └── ColdStoreCorruptError  a file of the archive, or a copy in it, is damaged
     ├── EmbedderUnavailableError   the embedding model is not there, or cannot be loaded
     ├── IndexCorruptError          the vector index's files are damaged; it can be made anew
     ├── IndexModelError            the vector index holds another model's vectors
@@ -54,6 +57,7 @@ BatonError
     ├── ArchiveKeyError            the archive has no master key, or not the one that is needed
     ├── UnsupportedFormatError     stored by a version of Baton that this one does not know
     ├── ModelRetiredError          the model is gone by its date in the price table
+    ├── RedactionError             secrets were not looked for to the end; index nothing
     ├── LockLostError              the lock's lease ended before it was renewed
     ├── AgentCompatibilityError    a role may not hand work to that one
     ├── StaleHandoffError          what a handoff package demands does not hold any more
@@ -124,6 +128,10 @@ class IndexUnavailableError(TransientError):
     """The vector index at <place> did not <call> (<reason>); nothing of the archive is lost."""
 
 
+class ColdStoreUnavailableError(TransientError):
+    """<file>: <reason>; nothing was deleted from Redis, and the archive tries again."""
+
+
 class ArchiveBusyError(TransientError):
     """<folder> is in use by <process> on <host>; one process at a time may open it."""
 
@@ -168,6 +176,17 @@ class InvalidTextError(InvalidInputError):
 
 class ContextTooLargeError(InvalidInputError):
     """<field>: expected at most <limit> bytes, got <size>."""
+
+
+class RedactionRuleError(InvalidInputError):
+    """redaction rule <name>: expected <expected>, got <got>."""
+
+    def __init__(self, name: str, expected: str, got: object) -> None:
+        self.name = name
+        super().__init__(f"redaction rule {name:.80}", expected, got)
+
+    def __reduce__(self) -> tuple[type[RedactionRuleError], tuple[str, str, object]]:
+        return type(self), (self.name, self.expected, self.got)
 
 
 class SettingsError(InvalidInputError):
@@ -250,6 +269,10 @@ class IndexModelError(PermanentError):
     """The vector index at <place> is of model <id>, this is <id>; rebuild it with this one."""
 
 
+class ColdStoreCorruptError(ContextCorruptError):
+    """<file or copy> is damaged (<reason>); put its backup back. What is in Redis is whole."""
+
+
 class AuditBrokenError(PermanentError):
     """Session <id>: its audit trail <what is wrong>; `baton audit verify <id>` says where."""
 
@@ -296,6 +319,10 @@ class UnsupportedFormatError(PermanentError):
 
 class ModelRetiredError(PermanentError):
     """Model <model> retired on <day> by price table <name>; choose another, or correct it."""
+
+
+class RedactionError(PermanentError):
+    """The text was not redacted (<reason>); nothing of it may become searchable."""
 
 
 class LockLostError(PermanentError):

@@ -1,0 +1,193 @@
+"""Reads the value that stands after a name, and tells a secret from what only stands there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import Final, NamedTuple
+
+from baton.redaction.words import NAMES, STOP_WORDS, TALK
+
+MAX_VALUE_BYTES: Final = 1024
+_MAX_BARE_BYTES: Final = 512
+
+_OPEN: Final = re.compile(
+    rb"""[bBfFrRuU@&]{0,2}\x02{0,8}("{3}|'{3}|\x03["']|["'`]|\xe2\x80[\x9c\x9e\x98]|\xc2\xab)"""
+)
+# Possessive, so that a quote that is never closed costs one pass.
+_BODIES: Final = {
+    b'"': re.compile(rb"""((?:[^"\n\x03]|\x03.){0,1024}+)\\?" """.strip()),
+    b"'": re.compile(rb"((?:[^'\n\x03]|\x03.){0,1024}+)'"),
+    b"`": re.compile(rb"([^`\n]{0,1024}+)`"),
+    b'\x03"': re.compile(rb"""([^"\n\x03]{0,1024}+)\x03?" """.strip()),
+    b"\x03'": re.compile(rb"([^'\n\x03]{0,1024}+)\x03?'"),
+    b'"""': re.compile(rb"""([^"\n]{0,1024}+)"{3}"""),
+    b"'''": re.compile(rb"([^'\n]{0,1024}+)'{3}"),
+    b"\xe2\x80\x9c": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80[\x9d\x9c]"),
+    b"\xe2\x80\x9e": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80[\x9d\x9c]"),
+    b"\xe2\x80\x98": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80\x99"),
+    b"\xc2\xab": re.compile(rb"([^\n\xc2]{0,1024}+)\xc2\xbb"),
+}
+_BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,512}+""")
+# Where an unquoted value ends though no blank follows: the next field, a closing bracket.
+_FIELD_END: Final = re.compile(rb"&(?=[\w.%-]{1,40}=)|[,;|](?=$|\s|[\w.-]{1,40}[=:])|[)}\]<>]|;|\xe2\x80\xa6")
+_LIST_ITEM: Final = re.compile(rb"""\s{0,16}(?:"([^"\n\x03]{1,256}+)"|'([^'\n\x03]{1,256}+)')\s{0,16}(,|\])""")
+_PLACEHOLDER: Final = re.compile(
+    rb"""(?ix)
+      [<\[({%] .* [>\])}%] \W?              # <password>, [hidden], {{ password }}
+    | (?: \$\{ | \$\( | \{\{ | %\( | \#\{ | \$\[ | \#\{ ) .*
+    | \$ (?: [A-Z_][A-Z0-9_]* | [a-z_]+ | \d | this->.* )
+    | % [\w]{1,2} | %[A-Z_]+%
+    | [*.xX\#_?-]{2,} | (?:\xe2\x80\xa2)+ | (?:\xe2\x80\xa6)
+    | (?: x{4,} | \*{3,} ) .*
+    | .* (?: \.\.\. | \*{4} | \xe2\x80\xa6 )
+    | !(?:ref|sub|vault|getatt|secret|env|join|importvalue)\b .*
+    | enc\(.*
+    | [a-z-]{0,12} (?: your | my | the | some ) [_-]? [a-z_-]{0,30}
+        (?: key | token | password | secret | here | goes | id )s? (?: [_-]?here )?
+    | (?: change | replace | fill | insert | put | add ) [_-]? (?: me | this | it | in | here ) .{0,40}
+    | (?: your | todo | fixme | tbd | placeholder | example | dummy | redacted ) (?: [_\s-] .{0,60} )?
+    | .* (?: placeholder | redacted | your[_-] ) .*
+    """
+)
+_REFERENCE: Final = re.compile(
+    rb"""(?x)
+      [A-Za-z_][\w.]*(?:\[.*|\(.*|->.*|::.*)          # a call, an index
+    | [A-Za-z_$][\w]*(?:\.[A-Za-z_]\w*)+              # settings.PASSWORD
+    | \#?[A-Za-z]+<.* | &.* | \*?[A-Za-z]\w*\*
+    | (?: [.~]{0,2} / | [A-Za-z]:\\ ) .*              # a path
+    | arn:.* | (?:https?|file|s3|gs|secret|vault|ssm|op|env|keyring)://.*
+    | @[\w.]+ | \$\w+->.*
+    """
+)
+_IDENTIFIER: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+_TOKEN_CHARS: Final = re.compile(rb"[A-Za-z0-9_.\-/+=~:$%!@#^*?&\x02\\]+")
+_LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
+_WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
+_ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9+/=_-]+")
+_NAME_LIKE: Final = re.compile(NAMES.encode(), re.IGNORECASE)
+_TALK: Final = re.compile(TALK.encode(), re.IGNORECASE)
+
+
+class Value(NamedTuple):
+    """The bytes of a value within its quotes; `quote` is empty where it has none."""
+
+    start: int
+    end: int
+    quote: bytes
+
+
+def read_value(view: bytes, at: int, *, whole_word: bool = False) -> Value | None:
+    """The value that begins at `at`: what is in quotes, or up to a blank or the next field.
+
+    `whole_word` takes an unquoted one to its blank, as the lines of an `.env` file have it.
+    """
+    opened = _OPEN.match(view, at)
+    if opened:
+        body = _BODIES.get(opened[1], _BODIES[b'"']).match(view, opened.end())
+        if body:
+            return _within_quotes(view, body.start(1), body.end(1), opened[1])
+        at = opened.end()
+    return _read_bare(view, at, whole_word=whole_word)
+
+
+def _within_quotes(view: bytes, start: int, end: int, quote: bytes) -> Value | None:
+    if quote.startswith(b"\x03"):
+        end = start + len(view[start:end].rstrip(b"\x02"))
+    return Value(start, end, quote) if end > start else None
+
+
+def _read_bare(view: bytes, at: int, *, whole_word: bool) -> Value | None:
+    bare = _BARE.match(view, at)
+    if bare is None:
+        return None
+    start, end = bare.span()
+    if not whole_word:
+        cut = _FIELD_END.search(view, start + 1, end)
+        end = cut.start() if cut and not view.startswith((b"<", b"$", b"{", b"["), start) else end
+        end = start + len(view[start:end].rstrip(b".,;:?"))
+    return Value(start, end, b"") if end > start else None
+
+
+def read_list(view: bytes, at: int) -> list[Value]:
+    """The quoted strings of the list that begins with `[` at `at`, at most 50."""
+    found = []
+    at += 1
+    while len(found) < 50 and (item := _LIST_ITEM.match(view, at)):
+        group = 1 if item[1] is not None else 2
+        found.append(Value(item.start(group), item.end(group), b'"'))
+        if item[3] == b"]":
+            break
+        at = item.end()
+    return found
+
+
+def is_no_value(value: bytes) -> bool:
+    """Whether it stands for a value: a placeholder, a mask, a word such as `null`."""
+    return bool(_PLACEHOLDER.fullmatch(value)) or value.lower() in STOP_WORDS
+
+
+def is_reference(value: bytes) -> bool:
+    """Whether it names the place of a value: code, a path, a URL."""
+    return bool(_REFERENCE.fullmatch(value))
+
+
+def is_identifier(value: bytes) -> bool:
+    """Whether it is one name, as a variable's."""
+    return bool(_IDENTIFIER.fullmatch(value))
+
+
+def is_letters(value: bytes) -> bool:
+    """Whether it has letters only, of any script, and hyphens."""
+    return bool(_LETTERS.fullmatch(value))
+
+
+def is_talk(value: bytes) -> bool:
+    """Whether it is a sentence about a secret, such as `must not be blank`."""
+    return b" " in value and bool(_TALK.search(value))
+
+
+def names_a_secret(value: bytes) -> bool:
+    """Whether the whole is a word for a secret, such as `Passwort` or `user_password`."""
+    return bool(_NAME_LIKE.fullmatch(value))
+
+
+def is_mixed(value: bytes) -> bool:
+    """Whether it has a digit or a sign among letters, or a change of case within a word."""
+    return not is_letters(value) and any(_is_letter(byte) for byte in value)
+
+
+def looks_like_token(value: bytes, *, at_least: int = 8) -> bool:
+    """Whether it could be a key: characters of keys only, letters and digits, no plain words."""
+    if len(value) < at_least or not _TOKEN_CHARS.fullmatch(value):
+        return False
+    digits = sum(48 <= byte <= 57 for byte in value)
+    if digits in {0, len(value)}:
+        return digits == 0 and len(value) >= 20 and _entropy_bits(value) >= 4.0
+    return len(set(value)) >= min(6, at_least) and not _is_words(value)
+
+
+def looks_random(value: bytes) -> bool:
+    """A stricter form of `looks_like_token`, for names that say little: length and entropy."""
+    if len(value) < 20 or not _ALPHANUMERIC.fullmatch(value) or not looks_like_token(value):
+        return False
+    return _entropy_bits(value) >= 3.0 and not _is_words(value)
+
+
+def _is_words(value: bytes) -> bool:
+    """Whether words and short numbers make it up: `db-credentials-2`, `2024-11-21`."""
+    parts = [part for part in re.split(rb"[^A-Za-z0-9]+", value) if part]
+    if len(parts) < 2 or any(len(part) > 14 for part in parts):
+        return False
+    return all(part.isalpha() and _WORD.fullmatch(part) or part.isdigit() for part in parts)
+
+
+def _entropy_bits(value: bytes) -> float:
+    """Shannon's entropy of its characters, in bits for each."""
+    count = len(value)
+    return -sum(n / count * math.log2(n / count) for n in Counter(value).values())
+
+
+def _is_letter(byte: int) -> bool:
+    return 65 <= byte <= 90 or 97 <= byte <= 122 or byte >= 128
