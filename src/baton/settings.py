@@ -96,8 +96,7 @@ class ClientSettings(BaseSettings):
         ge=1,
         le=3650 * DAY_SECONDS,
         description="Physical expiry of a session that nobody uses and no sweep archives: 24 h of "
-        "activity, 7 d of grace and 120 d of margin, which a clock that jumps 100 days does not use "
-        "up.",
+        "activity, 7 d of grace and 120 d of margin, more than a clock is likely to jump.",
     )
     context_keep_versions: int = Field(
         default=50,
@@ -235,6 +234,43 @@ class ClientSettings(BaseSettings):
     )
     agent_dead_after_seconds: float = Field(
         default=120.0, gt=0, le=DAY_SECONDS, description="Silence after which an agent is dead."
+    )
+    lifecycle_active_seconds: float = Field(
+        default=DAY_SECONDS,
+        gt=0,
+        le=3650 * DAY_SECONDS,
+        description="A session is active for so long after its last access, then inactive.",
+    )
+    lifecycle_archive_seconds: float = Field(
+        default=7 * DAY_SECONDS,
+        gt=0,
+        le=3650 * DAY_SECONDS,
+        description="A session goes to the archive so long after its last access.",
+    )
+    lifecycle_keep_seconds: float = Field(
+        default=90 * DAY_SECONDS,
+        gt=0,
+        le=36_500 * DAY_SECONDS,
+        description="An archived session is purged after so long, unless it is held.",
+    )
+    archive_versions: Literal["head", "named", "all"] = Field(
+        default="named",
+        description="What of a session the archive keeps: its head; the versions with a tag or a "
+        "checkpoint as well; or all that Redis has. The history is kept of all.",
+    )
+    archive_index_sensitive: bool = Field(
+        default=False,
+        description="Make sealed and sensitive sessions searchable too. Vectors tell something of "
+        "a text, and are not sealed.",
+    )
+    archive_index_later: bool = Field(
+        default=False,
+        description="Archive sessions also while they cannot be embedded; they become searchable "
+        "when that is possible again.",
+    )
+    redaction_rules: dict[str, str] = Field(
+        default_factory=dict,
+        description="What else must not be searchable, as JSON: name to RE2 pattern.",
     )
     embedding_model: str | None = Field(
         default=None,

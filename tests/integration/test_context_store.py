@@ -183,7 +183,7 @@ def test_show_tells_sizes_flags_and_expiry_without_content(store):
     assert info.size_bytes == len((text + "more").encode())
     assert 0 < info.stored_bytes < info.size_bytes
     assert info.flags == ()
-    assert 37 * 86_400 < info.expires_in_seconds <= 38 * 86_400
+    assert 127 * 86_400 < info.expires_in_seconds <= 128 * 86_400
 
 
 def test_list_finds_every_session_once(store):

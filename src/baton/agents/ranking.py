@@ -14,6 +14,7 @@ import re
 import sqlite3
 import threading
 import weakref
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from baton.agents.words import content_words
 from baton.errors import RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MIN_PASSAGE_CHARS: Final = 600
 MAX_PASSAGE_CHARS: Final = 1_000
@@ -89,6 +90,23 @@ class PassageIndex:
     def _passage(self, row: int, score: float) -> Passage:
         found = self._passages[row]
         return Passage(found.start_byte, found.end_byte, found.text, score)
+
+
+def rank_texts(texts: Sequence[str], query: str) -> list[int]:
+    """The indexes of those of a few texts that hold a word of the query, the best by BM25 first.
+
+    Raises:
+        RunnerError: this Python's SQLite was built without FTS5.
+    """
+    match = _match_expression(query)
+    if not match or not texts:
+        return []
+    with closing(_open_index()) as database, database:
+        database.executemany(
+            "INSERT INTO passages(rowid, body) VALUES (?, ?)",
+            ((row, _spaced(text)) for row, text in enumerate(texts)),
+        )
+        return [row for row, _ in database.execute(_QUERY, (match, len(texts)))]
 
 
 def passage_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -37,6 +37,7 @@ Operation = Literal[
     "archived",
     "restored",
     "purged",
+    "aged",
     "held",
     "released",
     "deleted",

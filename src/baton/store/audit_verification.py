@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from baton.store.audit_anchors import Head
     from baton.store.audit_seals import Seal
 
-KEPT_MS: Final = 30 * 24 * 3600 * 1000  # AUDIT_MS in audit.lua
+KEPT_MS: Final = 128 * 24 * 3600 * 1000  # AUDIT_MS in audit.lua
 MAX_PROBLEMS: Final = 50
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baton.key_providers.configured import configured_provider
+from baton.metrics.tally import CLIENTS, RedisTally
 from baton.store.audit_anchors import make_anchor
 from baton.store.contexts import ContextStore
 
 if TYPE_CHECKING:
     import redis
 
+    from baton.metrics.meter import Meter
     from baton.settings import ClientSettings
     from baton.store.cache import ContextCache
     from baton.store.retention import LiveAgents
@@ -22,11 +24,13 @@ def open_context_store(
     *,
     live_agents: LiveAgents,
     cache: ContextCache | None = None,
+    meter: Meter | None = None,
 ) -> ContextStore:
     """A store on a binary client, as `settings` say. Connects to nothing, opens no key file.
 
     Whoever opens one says which agents live (`AgentRegistry.live_among`): any store may collect,
-    and one that does not know them drops what they wrote last.
+    and one that does not know them drops what they wrote last. `meter` None: writes are counted
+    among those of clients.
 
     Raises:
         SettingsError: the settings of the master keys are wrong; names the variable.
@@ -45,4 +49,5 @@ def open_context_store(
             settings.key_file, None if master_keys is None else master_keys.get_secret_value()
         ),
         audit_anchor=make_anchor(settings.audit_anchor, settings.state_dir),
+        meter=meter or RedisTally(redis_client, CLIENTS),
     )

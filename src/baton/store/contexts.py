@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from baton.content.compression import CODECS
 from baton.errors import InvalidInputError
 from baton.ids import check_id
+from baton.metrics.meter import NO_METER
 from baton.redis_client import redis_errors, require_binary
-from baton.settings import DAY_SECONDS, MIB
+from baton.settings import BACKSTOP_DAYS, DAY_SECONDS, MIB
 from baton.store.access import AccessNotes
 from baton.store.audit import AuditTrail
 from baton.store.audit_entries import Caller
-from baton.store.commits import Commits
 from baton.store.conflicts import PendingConflicts
 from baton.store.data_keys import DataKeys
 from baton.store.durations import milliseconds
@@ -21,6 +21,7 @@ from baton.store.extracts import Extracts
 from baton.store.keys import VERSION_PATTERN, SessionKeys
 from baton.store.manifests import Manifests
 from baton.store.marks import Marks
+from baton.store.metered import MeteredCommits
 from baton.store.moves import SessionMoves
 from baton.store.parts import StoreParts
 from baton.store.reading import ContextReader, not_found
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from baton.content.compression import Codec
     from baton.key_providers.provider import KeyProvider
     from baton.merge.resolvers import Resolver
+    from baton.metrics.meter import Meter
     from baton.store.audit_anchors import AuditAnchor
     from baton.store.audit_entries import AuditEntry
     from baton.store.audit_verification import AuditVerification
@@ -76,6 +78,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             wrote within a day.
         client_name: this client in the audit; None: Baton's version and the program's name.
         audit_anchor: where the audit's heads are kept outside Redis; None: nowhere.
+        meter: is told of writes; closed with the store. Unset: nobody is.
     """
 
     def __init__(  # noqa: PLR0913  # settings of a store, all by name
@@ -85,7 +88,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         cache: ContextCache | None = None,
         compression: Codec = "gzip",
         max_context_bytes: int = 256 * MIB,
-        backstop_seconds: float = 38 * DAY_SECONDS,
+        backstop_seconds: float = BACKSTOP_DAYS * DAY_SECONDS,
         keep_versions: int = 50,
         conflict_seconds: float = 7 * DAY_SECONDS,
         key_provider: KeyProvider | None = None,
@@ -93,6 +96,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         live_agents: LiveAgents | None = None,
         client_name: str | None = None,
         audit_anchor: AuditAnchor | None = None,
+        meter: Meter = NO_METER,
     ) -> None:
         redis = require_binary(redis_client)
         if compression not in CODECS:
@@ -114,13 +118,15 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             backstop_ms=self.backstop_ms,
             caller=caller,
         )
-        commits = Commits(
+        self._meter = meter
+        commits = MeteredCommits(
             redis,
             manifests,
             reader,
             writer,
             resolvers=resolvers or {},
             conflict_ms=milliseconds(conflict_seconds, "conflict_seconds"),
+            meter=meter,
         )
         pending = PendingConflicts(redis, reader, commits)
         marks = Marks(redis, caller)
@@ -239,6 +245,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         The store may still be used afterwards.
         """
         self._parts.notes.close()
+        self._meter.close()
 
 
 def _note_of_key_use(notes: AccessNotes) -> Callable[[SessionKeys, str], None]:

@@ -107,7 +107,7 @@ class DataKeys:
         # Before the wrapping: where a rotation misses it, the wrapping comes after the new key did.
         self._redis.set(SessionKeys.of(session_id).claim(key_id), "", px=CLAIM_MS)
         wrapped = provider.wrap(data_key, context=wrap_context(session_id, key_id))
-        return NewDataKey(Sealer(data_key, key_id), _encode(key_id, wrapped))
+        return NewDataKey(Sealer(data_key, key_id), encode_wrapped(key_id, wrapped))
 
     def find_kept(self, session_id: str, data_key_id: str) -> Sealer | None:
         """The sealer this process has already, if any; None as well where nothing is sealed."""
@@ -133,7 +133,7 @@ class DataKeys:
         stored = self._redis.get(keys.data_key)
         if stored is None:
             raise ContextCorruptError(f"session {session_id}: its wrapped data key is missing")
-        found, wrapped = _decode(stored, session_id)
+        found, wrapped = decode_wrapped(stored, f"session {session_id}: its wrapped data key")
         if found != data_key_id:
             raise ContextCorruptError(f"session {session_id}: its wrapped data key is another")
         data_key = provider.unwrap(wrapped, context=wrap_context(session_id, data_key_id))
@@ -206,7 +206,9 @@ class KeyRotation:
             stored = self._redis.get(keys.data_key)
             if stored is None:
                 return False
-            data_key_id, wrapped = _decode(stored, session_id)
+            data_key_id, wrapped = decode_wrapped(
+                stored, f"session {session_id}: its wrapped data key"
+            )
             if wrapped.key_id == self._provider.current_key_id():
                 return False
             # Where an older rotation came between, the key is under one that is not current.
@@ -237,12 +239,13 @@ class KeyRotation:
         done = _REWRAP(
             self._redis,
             [keys.base],
-            [json.dumps(request), stored, _encode(data_key_id, new)],
+            [json.dumps(request), stored, encode_wrapped(data_key_id, new)],
         )
         return bool(done)
 
 
-def _encode(data_key_id: str, wrapped: WrappedKey) -> str:
+def encode_wrapped(data_key_id: str, wrapped: WrappedKey) -> str:
+    """A wrapped data key as it is stored."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -254,8 +257,13 @@ def _encode(data_key_id: str, wrapped: WrappedKey) -> str:
     )
 
 
-def _decode(stored: bytes, session_id: str) -> tuple[str, WrappedKey]:
-    where = f"session {session_id}: its wrapped data key"
+def decode_wrapped(stored: str | bytes, where: str) -> tuple[str, WrappedKey]:
+    """The data key's id, and the key as it is wrapped; `where` names it in errors.
+
+    Raises:
+        ContextCorruptError: it is not what was stored.
+        UnsupportedFormatError: a newer Baton stored it.
+    """
     try:
         fields: Any = json.loads(stored)
         if fields["format"] != FORMAT:

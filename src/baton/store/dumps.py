@@ -33,6 +33,7 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 _CONTAINER_FIELDS: Final = (
     "format", "state", "owner", "created_at", "immutable", "sensitive", "encrypted", "data_key",
     "source", "head", "head_etag", "head_hash", "head_at", "next_chunk", "epoch", "hold", "shelf",
+    "active_ms", "archive_ms", "keep_ms", "backstop_ms",
 )  # fmt: skip
 
 

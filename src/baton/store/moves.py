@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from baton.clock import utc_from_ms
 from baton.errors import (
@@ -19,7 +19,7 @@ from baton.failpoints import reach
 from baton.scripts import Script
 from baton.settings import DAY_SECONDS
 from baton.store.dumps import DumpReader
-from baton.store.reading import not_found
+from baton.store.reading import archived_error, not_found
 from baton.versions import next_version, parse_version
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _ARCHIVE: Final = Script("baton.store", "archive")
 _RESTORE: Final = Script("baton.store", "restore")
 _HOLD: Final = Script("baton.store", "hold")
 _PURGE: Final = Script("baton.store", "purge")
+_SET_DURATIONS: Final = Script("baton.store", "set_durations")
 
 # A tombstone outlives its purge by this, so that a sweep which is late still finds it.
 TOMBSTONE_MARGIN_MS: Final = 30 * DAY_SECONDS * 1000
@@ -95,6 +96,13 @@ class SessionMoves:
         """See `DumpReader.chunks`."""
         return self._dumps.chunks(keys, sizes)
 
+    def sealer(self, keys: SessionKeys, dump: SessionDump) -> Sealer | None:
+        """What opens a dump's manifests and chunks, of a session that is here; None: unsealed.
+
+        Raises: what `ContextReader.sealer` does.
+        """
+        return self._reader.sealer(keys, keys.session_id, dump.container.get("data_key", ""))
+
     def let_go(
         self, keys: SessionKeys, dump: SessionDump, copy: Copy, agent_id: str, archived_ms: int
     ) -> datetime | None:
@@ -124,7 +132,7 @@ class SessionMoves:
         return self._clear(keys, request)
 
     def _clear(self, keys: SessionKeys, request: Mapping[str, Any]) -> datetime | None:
-        arguments = [json.dumps(request), TOMBSTONE_MARGIN_MS]
+        arguments: list[str | bytes | float] = [json.dumps(request), TOMBSTONE_MARGIN_MS]
         while True:
             answer, _, purge_at_ms = _ARCHIVE(self._redis, [keys.base], arguments)
             reach("archive.clearing")
@@ -261,6 +269,21 @@ class SessionMoves:
                 raise not_found(keys.session_id)
             is_new = is_new or answer == b"ok"
         return is_new
+
+    def set_durations(
+        self, keys: SessionKeys, fields: Mapping[str, int | Literal[""]], agent_id: str
+    ) -> None:
+        """Give the session durations of its own, in ms; an empty one is taken away.
+
+        Raises:
+            ContextNotFoundError, ContextArchivedError: it is not here.
+        """
+        request = {"agent": agent_id, "caller": self._caller.as_dict(), "fields": dict(fields)}
+        match _SET_DURATIONS(self._redis, [keys.base], [json.dumps(request)]):
+            case b"absent":
+                raise not_found(keys.session_id)
+            case b"archived":
+                raise archived_error(keys.session_id)
 
     def bury(
         self, keys: SessionKeys, shelf: str, agent_id: str, receipt: Mapping[str, Any]

@@ -48,7 +48,7 @@ def conform(
     """Is this Redis, with its settings, rights and proxies, fit for Baton's contexts?
 
     Works on sessions of its own, named at random, and deletes them; their audit trails stay, and
-    expire after 30 days. Flushes nothing and changes no setting.
+    expire after 128 days. Flushes nothing and changes no setting.
     """
     settings = load_settings(ClientSettings)
     url = _url(redis_url, settings)
@@ -62,7 +62,7 @@ def conform(
     _show(verdicts, verbose=verbose)
     say(
         f"Sessions {deployment.prefix}* of {redact_url(url)} are deleted; of some the audit stays "
-        "and expires after 30 days."
+        "and expires after 128 days."
     )
     raise typer.Exit(UNFIT if any(each.outcome == "failed" for each in verdicts) else DONE)
 

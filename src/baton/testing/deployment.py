@@ -21,7 +21,7 @@ class Deployment:
 
     All sessions of one deployment object begin with its `prefix`, which no other has. A case's
     sessions are deleted when it ends. What stays is their audit trails, which expire by
-    themselves (30 days), but for those of sessions that a case looked into or tampered with.
+    themselves (128 days), but for those of sessions that a case looked into or tampered with.
     Nothing is ever flushed, no setting of the server is changed, and no key of others is touched.
 
     Args:

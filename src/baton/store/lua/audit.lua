@@ -1,6 +1,6 @@
 -- Shared by the scripts that write the audit trail. An operation and its entry are one script, so
 -- neither is there without the other. The keys outlive the session, and expire at one instant.
-local AUDIT_MS = 30 * 24 * 3600 * 1000
+local AUDIT_MS = 128 * 24 * 3600 * 1000
 local AUDIT_KEYS = {':audit', ':audit_state', ':audit_seals'}
 
 local function keep_audit(base, now_ms)

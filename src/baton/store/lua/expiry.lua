@@ -18,12 +18,18 @@ local function number_text(n)
   return string.format('%.0f', n)
 end
 
+-- Never less than what the session's own durations need.
+local function own_backstop_ms(base, backstop_ms)
+  return math.max(backstop_ms, tonumber(redis.call('HGET', base, 'backstop_ms') or '0') or 0)
+end
+
 local function is_held(base)
   return redis.call('HEXISTS', base, 'hold') == 1
 end
 
 local function expire_small_keys(base, backstop_ms)
   local held = is_held(base)
+  backstop_ms = own_backstop_ms(base, backstop_ms)
   for _, suffix in ipairs(SMALL_KEYS) do
     if held then
       redis.call('PERSIST', base .. suffix)
@@ -43,7 +49,7 @@ end
 
 -- Never before the names: another store may have given them a longer backstop.
 local function chunk_life_ms(base, backstop_ms)
-  return math.max(backstop_ms, redis.call('PTTL', base)) + CHUNK_MARGIN_MS
+  return math.max(own_backstop_ms(base, backstop_ms), redis.call('PTTL', base)) + CHUNK_MARGIN_MS
 end
 
 local function expire_chunks(base, first, last, backstop_ms)

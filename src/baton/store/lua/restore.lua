@@ -73,7 +73,7 @@ redis.call('HSET', base, 'head', head.version, 'head_etag', head.etag, 'head_has
 if hold ~= '' then
   redis.call('HSET', base, 'hold', hold)
 end
-local held, life_ms = is_held(base), request.backstop_ms + CHUNK_MARGIN_MS
+local held, life_ms = is_held(base), chunk_life_ms(base, request.backstop_ms)
 for i, chunk in ipairs(request.staged) do
   redis.call('RENAME', request.staging .. (i - 1), base .. ':chunks:' .. number_text(chunk[1]))
   keep_chunk(base, chunk[1], held, life_ms)

@@ -49,7 +49,7 @@ def session_is_listed_and_shown(kit: Kit) -> None:
     expect_equal(info.size_bytes, len(f"{text}more".encode()), "size_bytes")
     expect(0 < info.stored_bytes < info.size_bytes, "the text to be compressed")
     expires_in_seconds = info.expires_in_seconds or 0
-    expect(37 * DAY_SECONDS < expires_in_seconds <= 38 * DAY_SECONDS, "an expiry in 38 days")
+    expect(127 * DAY_SECONDS < expires_in_seconds <= 128 * DAY_SECONDS, "an expiry in 128 days")
 
 
 @case

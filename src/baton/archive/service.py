@@ -1,0 +1,260 @@
+"""The archive as its callers see it: archive, restore, search, hold, purge, put right."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from baton.archive.archivist import ARCHIVE_AGENT, Archived
+from baton.archive.searching import Filters
+from baton.errors import PermanentError
+from baton.ids import check_id
+from baton.redis_client import redis_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from baton.archive.archivist import Archivist, Progress
+    from baton.archive.eraser import Eraser
+    from baton.archive.ledger import Erasure, Ledger, ShelfRecord, Totals
+    from baton.archive.restorer import Restorer
+    from baton.archive.searching import ArchiveHit, ArchiveSearch
+    from baton.archive.settling import Reindexer, Settler
+    from baton.archive.shelves import Shelves
+    from baton.archive.vector_index import IndexHealth, VectorIndex
+    from baton.store.moves import Restored
+
+# While the archive was not looked after for longer than this, a clock may have jumped: purging
+# waits for as long, for somebody to see it.
+CLOCK_JUMP_MS: Final = 3_600_000
+PURGE_PAUSE_MS: Final = 24 * 3_600_000
+RECEIPTS_KEPT_MS: Final = 366 * 24 * 3_600_000
+_SEEN: Final = "purge_seen_at_ms"
+_PAUSED: Final = "purge_paused_until_ms"
+
+
+class ArchiveService:
+    """One archive. One process has it at a time; in it, threads take turns.
+
+    Every method raises StoreUnavailableError where Redis does not answer, ColdStoreUnavailableError
+    or IndexUnavailableError where the archive's own files do not, ColdStoreCorruptError where they
+    are damaged, and what the key provider raises. What was asked can be asked again; nothing is
+    deleted from Redis before it can be restored from here.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  # its parts
+        self,
+        redis_client: redis.Redis,
+        shelves: Shelves,
+        archivist: Archivist,
+        restorer: Restorer,
+        eraser: Eraser,
+        settler: Settler,
+        reindexer: Reindexer,
+        search: ArchiveSearch,
+        index: VectorIndex,
+    ) -> None:
+        self._redis = redis_client
+        self._shelves = shelves
+        self._archivist = archivist
+        self._restorer = restorer
+        self._eraser = eraser
+        self._settler = settler
+        self._reindexer = reindexer
+        self._search = search
+        self._index = index
+        self._turn = threading.RLock()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Which session lies where; to be read."""
+        return self._shelves.ledger
+
+    def archive(
+        self, session_id: str, *, agent_id: str = ARCHIVE_AGENT, progress: Progress | None = None
+    ) -> Archived:
+        """Copy a session to the archive, make it searchable, and let go of it in Redis. Idempotent.
+
+        A session that is used meanwhile stays in Redis, whole: `kept`.
+
+        Args:
+            session_id: the session.
+            agent_id: who archives.
+            progress: told `chunks` or `passages`, how many are done, and of how many.
+
+        Raises:
+            ContextNotFoundError: there is no such session.
+            SessionBusyError: an open handoff or a pending write needs it.
+            ContextCorruptError: it is not what was stored.
+            EmbedderUnavailableError: it cannot be embedded, and may not be archived without.
+            RedactionError: it cannot be made searchable.
+        """
+        with self._taking_turns(agent_id):
+            return self._archivist.archive(session_id, agent_id, progress)
+
+    def restore(self, session_id: str, *, agent_id: str = ARCHIVE_AGENT) -> Restored:
+        """Bring a session back to Redis: a new head version of the same content, and its history.
+
+        Idempotent until the session is archived again. Its copy stays.
+
+        Raises:
+            ContextNotFoundError: the archive has no copy of it.
+            SessionExistsError: it is in Redis.
+        """
+        with self._taking_turns(agent_id):
+            return self._restorer.restore(session_id, agent_id)
+
+    def search(
+        self, question: str, *, limit: int = 10, filters: Filters | None = None
+    ) -> list[ArchiveHit]:
+        """Passages of archived sessions that answer a question, best first.
+
+        Args:
+            question: in any words, 1 to 10,000 characters.
+            limit: 1 to 100.
+            filters: which sessions; None: all.
+
+        Raises:
+            InvalidInputError: the question or the limit is none.
+            EmbedderUnavailableError: the question cannot be embedded.
+        """
+        with self._turn:
+            return self._search.search(question, limit, filters or Filters())
+
+    def purge(self, session_id: str, *, agent_id: str = ARCHIVE_AGENT) -> list[Erasure]:
+        """Erase every copy of a session for good; the receipts. Idempotent.
+
+        Of a session that is in Redis only the archive's copy is erased.
+
+        Raises:
+            SessionHeldError: it is under hold.
+            ContextNotFoundError: the archive has no copy of it, and has erased none.
+        """
+        with self._taking_turns(agent_id):
+            receipts = self._eraser.purge(session_id, agent_id)
+        for each in receipts:
+            self._search.forget(each.shelf)
+        return receipts
+
+    def purge_due(self, limit: int, *, agent_id: str = ARCHIVE_AGENT) -> int:
+        """Erase archived sessions past their time, the longest due first; how many.
+
+        None for a day after a time in which nobody asked, as Redis' clock may have jumped.
+        """
+        count = 0
+        if self.purge_paused_until_ms():
+            return 0
+        for record in list(self._eraser.due(limit)):
+            with self._taking_turns(agent_id):
+                self._eraser.erase(record)
+                self._eraser.clear_away(agent_id, record.session)
+            self._search.forget(record.shelf)
+            count += 1
+        with self._taking_turns(agent_id):
+            self.ledger.forget_erasures(self._shelves.now_ms() - RECEIPTS_KEPT_MS)
+        return count
+
+    def purge_paused_until_ms(self) -> int:
+        """Until when nothing is purged, by Redis' clock; 0 if it may be now. Notes the time."""
+        with self._turn, redis_errors(self._redis):
+            now_ms = self._shelves.now_ms()
+            seen_ms = int(self.ledger.fact(_SEEN) or now_ms)
+            if abs(now_ms - seen_ms) > CLOCK_JUMP_MS:
+                self.ledger.set_fact(_PAUSED, str(now_ms + PURGE_PAUSE_MS))
+            self.ledger.set_fact(_SEEN, str(now_ms))
+            until_ms = int(self.ledger.fact(_PAUSED) or 0)
+        # A pause that lies further ahead than it can was noted by a clock that was wrong.
+        return until_ms if now_ms < until_ms <= now_ms + PURGE_PAUSE_MS else 0
+
+    def hold(self, session_id: str, reason: str, *, agent_id: str) -> bool:
+        """Put a session under hold, in Redis and here; False if it was, for that reason.
+
+        Raises:
+            ContextNotFoundError: there is no such session.
+            InvalidInputError: the reason is no line of 1 to 200 printable characters.
+        """
+        with self._taking_turns(agent_id):
+            return self._eraser.set_hold(session_id, reason, agent_id)
+
+    def release(self, session_id: str, *, agent_id: str) -> bool:
+        """Let go of a hold; False if there was none. Errors: as `hold`."""
+        with self._taking_turns(agent_id):
+            return self._eraser.set_hold(session_id, "", agent_id)
+
+    def settle(self, *, agent_id: str = ARCHIVE_AGENT) -> int:
+        """Put right what crashes left, between Redis, ledger and index; how many sessions."""
+        with self._taking_turns(agent_id):
+            changed = self._eraser.clear_away(agent_id)
+        for record in list(self._settler.unsettled()):
+            with self._taking_turns(agent_id):
+                changed += self._settler.settle(record, agent_id)
+        return changed
+
+    def index_waiting(self, limit: int, progress: Progress | None = None) -> int:
+        """Make searchable what was archived without an index; how many sessions."""
+        records = self._reindexer.waiting(limit)
+        for record in records:
+            with self._turn:
+                self._reindexer.index(record, progress)
+        return len(records)
+
+    def rebuild_index(self, progress: Progress | None = None) -> int:
+        """Make the whole index anew from the cold store; how many sessions are in it.
+
+        While it goes on, a search finds what is in already.
+        """
+        with self._turn:
+            self._index.clear()
+        count = 0
+        for record in self._reindexer.all():
+            with self._turn:
+                self._reindexer.index(record, progress)
+            count += 1
+        return count
+
+    def verify(self, session_id: str | None = None) -> dict[str, str]:
+        """Read copies whole, every hash checked; session -> what is wrong, of those that are not.
+
+        Args:
+            session_id: one session; None: all.
+        """
+        records = self.ledger.all() if session_id is None else self.ledger.of_session(session_id)
+        wrong: dict[str, str] = {}
+        for record in records:
+            if not record.is_whole:
+                continue
+            try:
+                with self._turn:
+                    self._reindexer.verify(record)
+            except PermanentError as error:
+                wrong[record.session] = str(error)
+        return wrong
+
+    def archived(self) -> Iterator[ShelfRecord]:
+        """What is archived, by shelf."""
+        return self.ledger.all("archived")
+
+    def totals(self) -> Totals:
+        """What there is."""
+        return self.ledger.totals()
+
+    def check_index(self) -> IndexHealth:
+        """Whether passages are found by their vectors. Raises nothing."""
+        with self._turn:
+            return self._index.check()
+
+    def close(self) -> None:
+        """Let go of files and connections. Idempotent."""
+        with self._turn:
+            self._index.close()
+            self._shelves.ledger.close()
+            self._shelves.segments.close()
+
+    @contextmanager
+    def _taking_turns(self, agent_id: str) -> Iterator[None]:
+        check_id(agent_id, "agent_id")
+        with self._turn, redis_errors(self._redis):
+            yield
