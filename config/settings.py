@@ -88,6 +88,19 @@ class AppSettings(ClientSettings):
     result_expires_seconds: int = Field(
         default=3600, ge=60, le=30 * DAY_SECONDS, description="How long a task's result is kept."
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1024,
+        le=65_000,
+        description="First of four ports of Prometheus endpoints, one for each pool: agents, "
+        "context, lifecycle, archive. Unset: none are served.",
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address that they listen on. They have no password: only where a firewall or "
+        "a private network keeps others away may it be another than this machine's own.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that workers and beat log."
     )

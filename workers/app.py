@@ -8,23 +8,26 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from functools import cached_property
 from typing import Any
 
 from celery import Celery, signals
 from pydantic import SecretStr
 
-from baton import failpoints
+from baton import failpoints, routes
 from baton.broker_url import choose_broker_url
 from baton.embedded import running_url, server_folder
 from baton.errors import SettingsError
 from baton.settings import load_settings
-from config.celery_options import celery_options
+from config.celery_options import celery_options, unacked_keys
 from config.settings import AppSettings
 from workers import lifeline
 from workers.event_dispatch import ReferenceEvents
+from workers.metrics_endpoint import MetricsEndpoint, pool_of
 from workers.reporting import PoolReport, report_beat
 from workers.runtime import Runtime, sweep_periods
+from workers.script_loading import keep_scripts
 from workers.transport import ResilientAMQP
 from workers.visibility import VisibilityHeartbeat
 
@@ -62,7 +65,7 @@ class BatonApp(Celery):
         """This process's services, made at first use; a forked child makes its own."""
         with self._runtime_lock:
             if self._runtime is None:
-                self._runtime = Runtime(self.settings, self)
+                self._runtime = Runtime(self.settings, self, pool=pool_of(self))
             return self._runtime
 
     def hand_back(self) -> None:
@@ -106,11 +109,14 @@ app = BatonApp(
 app.add_defaults(_options)
 app.steps["worker"].add(VisibilityHeartbeat)
 app.steps["consumer"].add(PoolReport)
+app.steps["consumer"].add(MetricsEndpoint)
 
 
 @signals.worker_init.connect(weak=False)
 def _prepare_worker(**_: Any) -> None:
     prepare()
+    unacked = unacked_keys(tuple(app.amqp.queues.consume_from))
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **unacked}
 
 
 def prepare() -> None:
@@ -122,9 +128,17 @@ def prepare() -> None:
         sys.path.append(str(app.settings.runner_path))
 
 
+@signals.before_task_publish.connect(weak=False)
+def _stamp(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """Say when it was sent: a queue's oldest message tells its age by that."""
+    if headers is not None:
+        headers[routes.SENT_AT] = round(time.time() * 1000)
+
+
 @signals.beat_init.connect(weak=False)
 def _prepare_beat(sender: Any, **_: Any) -> None:
     _hold_lifeline()
+    keep_scripts(app.settings)
     report_beat(app, sender.hostname or "beat", sweep_periods(app.settings))
 
 

@@ -11,24 +11,26 @@ import time
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
+from baton import routes
 from baton.agents.anthropic.loading import open_runner
 from baton.agents.breakers import HandoffBreakers, ModelBreakers
 from baton.agents.catalog import load_runners
 from baton.agents.configured import anthropic_options
+from baton.agents.metered import MeteredCatalog
 from baton.agents.prices import PriceTable
 from baton.agents.rate_limits import RateLimit, RateLimits
 from baton.agents.warming import Warming
 from baton.dispatch import CeleryDispatcher
 from baton.errors import BatonError, SettingsError
-from baton.handoff.accounts import Accounts
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.leases import LeaseKeeper
+from baton.handoff.metered import MeteredAccounts, MeteredTree
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
-from baton.handoff.tree import HandoffTree
 from baton.handoff.validation import configured_validator
 from baton.handoff.view import HandoffView
 from baton.lifecycle.sweeps import Periods, Sweeps
+from baton.metrics.tally import RedisTally
 from baton.redis_client import connect
 from baton.store.cache import ContextCache
 from baton.store.configured import open_context_store
@@ -36,6 +38,7 @@ from baton.store.drain import AccessDrain
 from baton.swarm.registry import AgentRegistry
 from workers import lifeline
 from workers.apart import run_apart
+from workers.metrics_endpoint import pool_scope
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -67,17 +70,21 @@ class Runtime:
     Args:
         settings: with the Redis URL resolved.
         app: the running Celery app, whose broker connections are shared.
+        pool: among whose counts those of this process are.
         apart: whether nodes that may kill their process are given one of their own.
     """
 
-    def __init__(self, settings: AppSettings, app: Celery, *, apart: bool = True) -> None:
+    def __init__(
+        self, settings: AppSettings, app: Celery, *, pool: str = routes.AGENTS, apart: bool = True
+    ) -> None:
         if settings.redis_url is None:
             raise SettingsError("BATON_REDIS_URL", "a URL", "<unset>")
         self._settings = settings
         self._app = app
         self._apart = apart
         self._redis = connect(settings.redis_url.get_secret_value(), settings)
-        self._tree = HandoffTree(self._redis)
+        self._meter = RedisTally(self._redis, pool_scope(pool))
+        self._tree = MeteredTree(self._redis, self._meter)
 
     @cached_property
     def store(self) -> ContextStore:
@@ -87,6 +94,7 @@ class Runtime:
             self._settings,
             cache=ContextCache(self._settings.cache_max_bytes),
             live_agents=self.registry.live_among,
+            meter=self._meter,
         )
 
     @cached_property
@@ -102,13 +110,13 @@ class Runtime:
         return HandoffEngine(
             store=self.store,
             tree=self._tree,
-            accounts=Accounts(self._redis),
+            accounts=MeteredAccounts(self._redis, self._meter),
             view=HandoffView(self._redis),
             receiver=PackageReceiver(
                 HandoffPackages(self._redis),
                 configured_validator(self._redis, self.store, self._settings).checks,
             ),
-            runners=self._runners,
+            runners=MeteredCatalog(self._runners, self._meter),
             dispatcher=CeleryDispatcher(self._app),
             keeper=self._keeper,
             worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -169,6 +177,7 @@ class Runtime:
             self._runners.close()
         if "store" in self.__dict__:
             self.store.close()
+        self._meter.close()
         self._redis.close()
 
     @cached_property

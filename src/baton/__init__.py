@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from baton.content.digests import compute_version_hash
     from baton.content.wire_chunks import assemble_context, chunk_context
-    from baton.coordinator import RedisSwarmCoordinator
+    from baton.coordinator import RedisSwarmCoordinator, health_check
     from baton.errors import BatonError, PermanentError, TransientError
     from baton.handoff.accounts import Account
     from baton.handoff.outcome import Census, NodeRecord, Outcome
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from baton.handoff.submission import Handoff, Handoffs
     from baton.handoff.validation import HandoffReport
     from baton.handoff.view import Event
+    from baton.health import Health
     from baton.key_providers.environment import EnvKeyProvider
     from baton.key_providers.file import FileKeyProvider
     from baton.key_providers.provider import KeyProvider, WrappedKey
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
 _MODULE_OF: Final = {
     # orchestrators
     "RedisSwarmCoordinator": "coordinator",
+    "health_check": "coordinator",
+    "Health": "health",
     "ClientSettings": "settings",
     "load_settings": "settings",
     # contexts
@@ -181,6 +184,7 @@ __all__ = [
     "HandoffPackage",
     "HandoffReport",
     "Handoffs",
+    "Health",
     "JsonConflict",
     "JsonMerge",
     "KeyProvider",
@@ -211,6 +215,7 @@ __all__ = [
     "can_agents_cooperate",
     "chunk_context",
     "compute_version_hash",
+    "health_check",
     "load_settings",
     "make_package",
     "merge_json",

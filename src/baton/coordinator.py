@@ -18,6 +18,7 @@ from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
 from baton.handoff.submission import Handoffs
 from baton.handoff.validation import configured_validator
+from baton.health import check_deployment
 from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings
 from baton.store.cache import ContextCache
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from baton.handoff.packages import Acknowledgement
     from baton.handoff.submission import Handoff
     from baton.handoff.validation import HandoffReport, HandoffValidator
+    from baton.health import Health
     from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent
 
@@ -434,6 +436,12 @@ class RedisSwarmCoordinator:
             validator=self._validator,
         )
 
+    def health(self) -> Health:
+        """How the deployment fares; see `health_check`."""
+        return check_deployment(
+            self.redis, url=self._url, settings=self._settings, registry=self.registry
+        )
+
     def close(self) -> None:
         """Send waiting notes of reads and close the connections."""
         self.store.close()
@@ -446,6 +454,15 @@ class RedisSwarmCoordinator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def health_check(coordinator: RedisSwarmCoordinator) -> Health:
+    """How the deployment of `coordinator` fares: the protocol's check, and more.
+
+    Writes a probe of its own and reads it back. Raises nothing that Redis answers: a deployment
+    that is not healthy says so in `overall_status`, and why in `problems`.
+    """
+    return coordinator.health()
 
 
 def _url_of(host: str, port: int) -> str:

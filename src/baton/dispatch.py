@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Celery
+from celery.backends import redis as redis_results
 from kombu.exceptions import ChannelError, OperationalError
+from kombu.transport import redis as redis_transport
 
 from baton import routes
 from baton.broker_url import choose_broker_url
@@ -68,6 +71,7 @@ class CeleryDispatcher:
                     task,
                     args=arguments,
                     queue=routes.QUEUE_OF[task],
+                    headers={routes.SENT_AT: round(time.time() * 1000)},
                     ignore_result=True,
                     producer=producer,
                     retry=True,
@@ -91,6 +95,16 @@ class CeleryDispatcher:
                 f"the broker at {address} took no message ({error}); "
                 "what was recorded will be published by the sweep"
             ) from error
+
+
+def celery_scripts() -> tuple[str, ...]:
+    """The sources of the Lua scripts that Celery and kombu run by their SHA."""
+    return tuple(
+        source
+        for module in (redis_results, redis_transport)
+        for name, source in sorted(vars(module).items())
+        if name.isupper() and isinstance(source, str) and "redis.call(" in source
+    )
 
 
 def client_dispatcher(store_url: str, settings: ClientSettings) -> CeleryDispatcher:

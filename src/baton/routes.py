@@ -19,6 +19,9 @@ CONTEXT: Final = "context"
 LIFECYCLE: Final = "lifecycle"
 ARCHIVE: Final = "archive"
 
+# A message header: when it was published, ms since 1970 by its publisher's clock.
+SENT_AT: Final = "baton_sent_at_ms"
+
 QUEUES: Final = (AGENTS, CONTEXT, LIFECYCLE, ARCHIVE)
 
 QUEUE_OF: Final[dict[str, str]] = {

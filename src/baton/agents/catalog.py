@@ -6,7 +6,7 @@ import re
 import threading
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from baton.agents.function import FunctionRunner, told
 from baton.agents.offline import OfflineRunner
@@ -21,6 +21,13 @@ GROUP: Final = "baton.runners"
 _NAME: Final = re.compile(r"[\w.:-]{1,128}")
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _TARGET: Final = re.compile(rf"{_DOTTED}:{_DOTTED}")
+
+
+class Runners(Protocol):
+    """Runners by name; `RunnerCatalog` says what is raised."""
+
+    def get(self, name: str) -> Runner:
+        """The runner called `name`."""
 
 
 class RunnerCatalog:

@@ -1,4 +1,4 @@
-"""`baton status`: what is reachable, which pools are up, versions."""
+"""`baton status`: what is reachable, which pools are up, which sweeps are late, versions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command(epilog=epilog("baton status --json", codes=(DONE, MISSING, USAGE)))
 def status(as_json: Json = False) -> None:
-    """Tell whether Redis is reachable, which pools are up, and all versions.
+    """Tell whether Redis takes writes, which pools are up, how sweeps fare, and all versions.
 
-    Exit code 1 if something needed is missing: Redis, the broker, or a pool. Starts nothing.
+    Exit code 1 if something needed is missing: Redis, the broker, a pool, or a sweep that is late.
+    Starts nothing; writes one key, which it reads back and deletes.
     """
     health = check_health(client_settings())
     if as_json:
@@ -38,11 +39,22 @@ def _show(health: Mapping[str, Any]) -> None:
     if workers:
         show_text("")
         show_table(("POOL", "WORKER", "STATE", "RESTARTS", "LAST EXIT"), workers)
+    if health["sweeps"]:
+        show_text("")
+        show_table(("SWEEP", "EVERY", "LAST", "DID", "STATE"), map(_sweep, health["sweeps"]))
     show_text("")
     show_fields({name: value or "none" for name, value in health["versions"].items()})
     for kind in ("missing", "warnings"):
         for sentence in health[kind]:
             show_text(f"{kind.removesuffix('s')}: {sentence}")
+
+
+def _sweep(sweep: Mapping[str, Any]) -> tuple[str, ...]:
+    age_seconds = sweep["seconds_since_success"]
+    last = "never" if age_seconds is None else f"{age_seconds:.0f} s ago"
+    state = "late" if sweep["late"] else "runs" if sweep["running"] else "on time"
+    did = "-" if sweep["result"] is None else str(sweep["result"])
+    return sweep["name"], f"{sweep['period_seconds']:g} s", last, did, state
 
 
 def _store(store: Mapping[str, Any]) -> str:

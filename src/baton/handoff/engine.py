@@ -40,7 +40,7 @@ from baton.ids import check_node_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from baton.agents.catalog import RunnerCatalog
+    from baton.agents.catalog import Runners
     from baton.handoff.accounts import Accounts
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.leases import LeaseKeeper
@@ -92,7 +92,7 @@ class HandoffEngine:
         accounts: Accounts,
         view: HandoffView,
         receiver: PackageReceiver,
-        runners: RunnerCatalog,
+        runners: Runners,
         dispatcher: Dispatcher,
         keeper: LeaseKeeper,
         worker: str,

@@ -44,6 +44,10 @@ redis.call('HSET', base, 'state', 'running', 'round', request.round, 'reopened_b
            'pending', request.pending, 'join_base', join_base, 'queued', request.counts.waiting)
 for each, count in pairs(request.counts) do
   redis.call('HSET', base, 'n:' .. each, count)
+  local counted = redis.call('HGET', base, 'counted:' .. each)  -- those that go again end again
+  if counted and tonumber(counted) > count then
+    redis.call('HSET', base, 'counted:' .. each, count)
+  end
 end
 emit(base, {type = 'handoff', state = 'running', round = request.round})
 keep_alive(base, true)

@@ -1,0 +1,329 @@
+"""Whether a deployment is healthy: the protocol's fields, and what else has to be so.
+
+It writes and reads a probe: a key of its own, `health:{…}`, random, gone within a minute. Not a
+session's: that would be listed, aged, archived and audited like one. What the probe shows is that
+the server takes writes now and gives them back; that contexts are whole, every read checks.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from urllib.parse import urlsplit
+
+from baton import routes
+from baton.broker_url import choose_broker_url
+from baton.clock import iso_utc, utc_from_seconds
+from baton.errors import AccessDeniedError, BatonError, UnexpectedAnswerError
+from baton.lifecycle.sweep_board import SweepBoard
+from baton.metrics.catalog import VERSION_CONFLICTS
+from baton.metrics.tally import list_scopes, read_sums
+from baton.redis_client import redact_url, redis_errors, why_silent
+from baton.swarm.pools import PoolBoard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import redis
+
+    from baton.lifecycle.sweep_board import SweepStatus
+    from baton.settings import ClientSettings
+    from baton.swarm.pools import PoolStatus
+    from baton.swarm.registry import AgentRegistry
+
+POOLS: Final = (*routes.QUEUES, "beat")
+PROBE_SECONDS: Final = 60
+# Of its memory's limit, what a Redis may use before it is called short.
+MEMORY_SHARE: Final = 0.9
+_CHECKABLE: Final = frozenset({"redis", "rediss", "unix"})
+
+
+class ProbeHealth(TypedDict):
+    """What came of writing and reading the probe; `problem` None: it came back as it was sent.
+
+    `denied`: this user may not write it, which says nothing of the server.
+    """
+
+    denied: bool
+    written_ms: float | None
+    read_ms: float | None
+    problem: str | None
+
+
+class RedisHealth(TypedDict):
+    """What the server tells of itself; `memory_limit_bytes` 0: there is none."""
+
+    server: str
+    version: str
+    append_only_file: bool
+    maxmemory_policy: str | None
+    memory_bytes: int
+    memory_limit_bytes: int
+    clients: int
+    uptime_seconds: int
+
+
+class BrokerHealth(TypedDict):
+    """Celery's broker; `reachable` None: only Celery could tell."""
+
+    address: str | None
+    reachable: bool | None
+    problem: str | None
+
+
+class SweepHealth(TypedDict):
+    """One sweep; see `SweepStatus`."""
+
+    name: str
+    period_seconds: float
+    late: bool
+    running: bool
+    seconds_since_success: float | None
+    result: int | None
+    error: str
+
+
+class ArchiveHealth(TypedDict):
+    """The archive: whether a probe's vector was found, and how many passages it has."""
+
+    passages: int | None
+    probe_found: bool | None
+    problem: str | None
+
+
+class Health(TypedDict):
+    """How a deployment fares. The first five fields are the protocol's; ready for JSON.
+
+    `redis_status`: `healthy`, or `unhealthy: ` and why. `active_sessions`: agents that are active.
+    `version_conflicts`: writes that met another writer's, of the last 30 days. `overall_status` is
+    `healthy` where `problems` is empty. `warnings` are what might become one.
+    """
+
+    timestamp: str
+    redis_status: str
+    active_sessions: int
+    version_conflicts: int
+    overall_status: Literal["healthy", "degraded"]
+    redis: RedisHealth | None
+    probe: ProbeHealth
+    broker: BrokerHealth
+    pools: dict[str, bool]
+    sweeps: list[SweepHealth]
+    archive: ArchiveHealth | None
+    problems: list[str]
+    warnings: list[str]
+
+
+def check_deployment(
+    client: redis.Redis,
+    *,
+    url: str,
+    settings: ClientSettings,
+    registry: AgentRegistry,
+    archive: Callable[[], ArchiveHealth] | None = None,
+) -> Health:
+    """Look at all of it, now. Raises nothing that Redis answers: that is what it tells.
+
+    Args:
+        client: of the store.
+        url: the store's.
+        settings: tell of the broker.
+        registry: who takes part.
+        archive: looks at the archive; None: nobody does.
+    """
+    broker = broker_health(settings, url)
+    try:
+        health = _of_deployment(client, registry, broker)
+    except BatonError as error:
+        health = _unreachable(str(error), broker)
+    if archive is not None:
+        health["archive"] = kept = archive()
+        if kept["problem"] is not None:
+            health["problems"].append(f"archive: {kept['problem']}")
+    if health["problems"]:
+        health["overall_status"] = "degraded"
+    return health
+
+
+def broker_health(settings: ClientSettings, store_url: str) -> BrokerHealth:
+    """Whether Celery's broker answers."""
+    configured = settings.broker_url.get_secret_value() if settings.broker_url else None
+    url = choose_broker_url(store_url, configured)
+    if configured is not None and urlsplit(configured).scheme not in _CHECKABLE:
+        return {"address": redact_url(configured), "reachable": None, "problem": None}
+    problem = silence(store_url if configured is None else configured)
+    return {"address": redact_url(url), "reachable": problem is None, "problem": problem}
+
+
+def silence(url: str) -> str | None:
+    """Why no Redis answers us at `url`; None if one does.
+
+    Raises:
+        InvalidInputError: it is no URL of a Redis.
+    """
+    try:
+        return why_silent(url)
+    except AccessDeniedError as error:
+        return str(error)
+
+
+def server_facts(client: redis.Redis) -> RedisHealth:
+    """What the server tells of itself.
+
+    Raises:
+        StoreUnavailableError, AccessDeniedError: it tells us nothing.
+    """
+    with redis_errors(client):
+        info: dict[str, Any] = dict(client.info())
+    name = str(info.get("server_name", "redis"))
+    return {
+        "server": name,
+        "version": str(info.get(f"{name}_version", info["redis_version"])),
+        "append_only_file": bool(info.get("aof_enabled")),
+        "maxmemory_policy": info.get("maxmemory_policy"),
+        "memory_bytes": int(info.get("used_memory", 0)),
+        "memory_limit_bytes": int(info.get("maxmemory", 0)),
+        "clients": int(info.get("connected_clients", 0)),
+        "uptime_seconds": int(info.get("uptime_in_seconds", 0)),
+    }
+
+
+def redis_warnings(facts: RedisHealth) -> Iterator[str]:
+    """What of the server's settings may lose what is stored."""
+    if not facts["append_only_file"]:
+        yield "Redis writes no append-only file: a restart loses what was stored"
+    if facts["maxmemory_policy"] not in (None, "noeviction"):
+        policy = facts["maxmemory_policy"]
+        yield f"Redis' maxmemory-policy is {policy}, not noeviction: contexts may vanish"
+    limit_bytes = facts["memory_limit_bytes"]
+    if limit_bytes and facts["memory_bytes"] > MEMORY_SHARE * limit_bytes:
+        yield f"Redis uses {facts['memory_bytes'] / limit_bytes:.0%} of its memory"
+
+
+def probe(client: redis.Redis) -> ProbeHealth:
+    """Write a key of our own and read it back, timed."""
+    key, value = f"health:{{{secrets.token_hex(8)}}}", secrets.token_hex(16).encode()
+    try:
+        with redis_errors(client):
+            began = time.monotonic()
+            client.set(key, value, ex=PROBE_SECONDS)
+            written = time.monotonic()
+            found = client.getdel(key)
+            read = time.monotonic()
+    except AccessDeniedError:
+        return {"denied": True, "written_ms": None, "read_ms": None, "problem": None}
+    except BatonError as error:
+        return {"denied": False, "written_ms": None, "read_ms": None, "problem": str(error)}
+    return {
+        "denied": False,
+        "written_ms": round((written - began) * 1000, 3),
+        "read_ms": round((read - written) * 1000, 3),
+        "problem": None if found == value else "what was written did not come back",
+    }
+
+
+def sweep_problems(sweeps: Sequence[SweepHealth]) -> Iterator[str]:
+    """Which sweeps are late, since when, and why, as far as that is known."""
+    for sweep in sweeps:
+        if sweep["late"]:
+            age_seconds = sweep["seconds_since_success"]
+            since = "never succeeded" if age_seconds is None else f"last {age_seconds:.0f} s ago"
+            why = f": {sweep['error']}" if sweep["error"] else ""
+            period = f"every {sweep['period_seconds']:g} s"
+            yield f"sweep {sweep['name']} is late ({period}; {since}){why}"
+
+
+def sweep_health(status: SweepStatus) -> SweepHealth:
+    """What health tells of a sweep."""
+    return {
+        "name": status.name,
+        "period_seconds": status.period_seconds,
+        "late": status.late,
+        "running": status.running,
+        "seconds_since_success": status.seconds_since_success,
+        "result": status.result,
+        "error": status.error,
+    }
+
+
+def pool_problems(pools: Sequence[PoolStatus]) -> Iterator[str]:
+    """Which pools, or beat, no process of is up."""
+    up = {pool.pool for pool in pools if pool.up}
+    down = [pool for pool in POOLS if pool not in up]
+    if down:
+        yield f"pools: {', '.join(down)} not up; `baton up` starts them"
+
+
+def count_conflicts(client: redis.Redis) -> int:
+    """Writes that met another writer's, of all places that are remembered."""
+    prefix = f"{VERSION_CONFLICTS.name}|"
+    sums = (read_sums(client, scope) for scope in list_scopes(client))
+    return sum(count for each in sums for name, count in each.items() if name.startswith(prefix))
+
+
+def _of_deployment(client: redis.Redis, registry: AgentRegistry, broker: BrokerHealth) -> Health:
+    facts, probed = _told_facts(client), probe(client)
+    pools, board = PoolBoard(client).list(), SweepBoard(client)
+    sweeps = [sweep_health(status) for status in board.list()]
+    problems = [*pool_problems(pools), *sweep_problems(sweeps)]
+    if broker["problem"] is not None:
+        problems.insert(0, f"broker: {broker['problem']}")
+    if probed["problem"] is not None:
+        problems.insert(0, f"redis: {probed['problem']}")
+    return {
+        "timestamp": _now(),
+        "redis_status": _status(probed["problem"]),
+        "active_sessions": len(registry.list_active()),
+        "version_conflicts": count_conflicts(client),
+        "overall_status": "healthy",
+        "redis": facts,
+        "probe": probed,
+        "broker": broker,
+        "pools": {pool.pool: pool.up for pool in pools},
+        "sweeps": sweeps,
+        "archive": None,
+        "problems": problems,
+        "warnings": [*_told_warnings(facts, probed)],
+    }
+
+
+def _told_warnings(facts: RedisHealth | None, probed: ProbeHealth) -> Iterator[str]:
+    if facts is not None:
+        yield from redis_warnings(facts)
+    if probed["denied"]:
+        yield "this Redis user may not write the probe: whether writes are taken was not tried"
+
+
+def _told_facts(client: redis.Redis) -> RedisHealth | None:
+    """None where this user may not ask."""
+    try:
+        return server_facts(client)
+    except (AccessDeniedError, UnexpectedAnswerError):
+        return None
+
+
+def _unreachable(problem: str, broker: BrokerHealth) -> Health:
+    return {
+        "timestamp": _now(),
+        "redis_status": _status(problem),
+        "active_sessions": 0,
+        "version_conflicts": 0,
+        "overall_status": "degraded",
+        "redis": None,
+        "probe": {"denied": False, "written_ms": None, "read_ms": None, "problem": problem},
+        "broker": broker,
+        "pools": {},
+        "sweeps": [],
+        "archive": None,
+        "problems": [f"redis: {problem}"],
+        "warnings": [],
+    }
+
+
+def _status(problem: str | None) -> str:
+    return "healthy" if problem is None else f"unhealthy: {problem}"
+
+
+def _now() -> str:
+    return iso_utc(utc_from_seconds(time.time()))
