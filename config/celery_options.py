@@ -35,6 +35,22 @@ def celery_options(settings: AppSettings, *, broker_url: str, result_url: str) -
     }
 
 
+def unacked_keys(queues: tuple[str, ...]) -> dict[str, str]:
+    """Transport options of a worker that reads `queues`: where the messages are that it holds.
+
+    The archive's are apart from the others': whoever restores a dead worker's messages has to be
+    able to publish them, and who writes the archive may publish nothing else.
+    """
+    if queues != (routes.ARCHIVE,):
+        return {}
+    own = f"unacked:{routes.ARCHIVE}"
+    return {
+        "unacked_key": own,
+        "unacked_index_key": f"{own}:index",
+        "unacked_mutex_key": f"{own}:mutex",
+    }
+
+
 def _broker(settings: AppSettings, url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "broker_url": url,
@@ -145,6 +161,11 @@ def _beat(settings: AppSettings) -> dict[str, Any]:
             agents_seconds=settings.agent_sweep_seconds,
             access_seconds=settings.access_sweep_seconds,
             audit_seconds=settings.audit_seal_seconds,
+            age_seconds=settings.age_sweep_seconds,
+            reconcile_seconds=settings.reconcile_sweep_seconds,
+            archive_seconds=settings.archive_sweep_seconds,
+            settle_seconds=settings.settle_sweep_seconds,
+            purge_seconds=settings.purge_sweep_seconds,
         ),
         # In memory: sweeps every few seconds need no file of last runs, which would be a pickle.
         "beat_scheduler": "celery.beat:Scheduler",

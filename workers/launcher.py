@@ -13,13 +13,16 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from baton.access.users import LAUNCHER
 from baton.errors import BatonError, EmbeddedRedisError, InvalidInputError
 from baton.key_providers.configured import configured_provider
+from baton.login_url import without_login
 from baton.redis_client import connect, redact_url
-from baton.settings import load_settings
+from baton.settings import load_settings, logged_in
 from baton.swarm.pools import PoolBoard
 from config.settings import AppSettings
 from workers import lifeline
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # `baton up` held back those that came before.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-        settings = _absolute(load_settings(AppSettings))
+        settings = _own(_absolute(load_settings(AppSettings)))
         _check_master_keys(settings)
         _make_folders(settings.state_dir)
         flower = plan_flower(settings, _say)
@@ -229,12 +232,17 @@ class Launcher:
             environment.pop(name, None)
         runner_path = self._settings.runner_path or Path.cwd()
         return environment | {
-            "BATON_REDIS_URL": self._server.url,
+            "BATON_REDIS_URL": self._url(),
             "BATON_STATE_DIR": str(self._settings.state_dir),
             "BATON_RUNNER_PATH": str(runner_path),
             "BATON_EVENTS": str(self._settings.events).lower(),
             "BATON_LIFELINE_FD": str(lifeline_fd),
         }
+
+    def _url(self) -> str:
+        """For children, who log in themselves where each has its own user."""
+        url = self._server.url
+        return url if self._settings.acl_dir is None else without_login(url)
 
     def _announce(self) -> None:
         kind = "embedded, " if self._server.embedded is not None else ""
@@ -288,7 +296,15 @@ def _programs(settings: AppSettings, flower: FlowerPlan | None) -> list[Program]
         node = f"{FLOWER}-{place}"
         log = logs / f"{FLOWER}.log"
         programs.append(Program(node, FLOWER, flower_command(node), log, flower.environment))
-    return programs
+    return [_logging_in(program, settings) for program in programs]
+
+
+def _logging_in(program: Program, settings: AppSettings) -> Program:
+    """The same, as its own Redis user, where there are such."""
+    if settings.acl_dir is None:
+        return program
+    login = {"BATON_REDIS_USER": program.pool, "BATON_ACL_DIR": str(settings.acl_dir.resolve())}
+    return replace(program, environment={**program.environment, **login})
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -310,6 +326,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _absolute(settings: AppSettings) -> AppSettings:
     """Children run elsewhere: in the checkout."""
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().resolve()})
+
+
+def _own(settings: AppSettings) -> AppSettings:
+    """With the launcher's own Redis user, where each has one."""
+    return settings if settings.acl_dir is None else logged_in(settings, LAUNCHER)
 
 
 def _check_master_keys(settings: AppSettings) -> None:

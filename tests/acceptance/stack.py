@@ -126,7 +126,9 @@ class Stack:
         return self._launch(pool.name, worker_command(pool, node, self.settings), f"{node} ready.")
 
     def _launch(self, name: str, command: list[str], ready_prompt: str) -> CeleryProcess:
-        process = CeleryProcess(name, command, ready_prompt, self.folder, self.env)
+        # Where there are Redis users, each process has its own, as the launcher has it.
+        user = {"BATON_REDIS_USER": name} if "BATON_ACL_DIR" in self.env else {}
+        process = CeleryProcess(name, command, ready_prompt, self.folder, {**self.env, **user})
         self.processes[name] = process
         process.launch()
         return process

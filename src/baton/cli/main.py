@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "audit": "Show, verify, seal and export what was done to sessions.",
     "keys": "Create, list and rotate the master keys of sealed sessions.",
     "handoff": "Submit handoffs, watch them, cancel them.",
+    "acl": "Render, apply and check the Redis users of a deployment.",
     "agents": "List the registered agents.",
     "status": "Tell what is reachable, which pools are up, and all versions.",
 }

@@ -1,0 +1,1 @@
+"""Who may do what in Redis: a deployment's users, their rights, whether a server has them."""
