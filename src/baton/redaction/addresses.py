@@ -23,23 +23,22 @@ _SPELLED: Final = compile_anchor(
     r"[A-Za-z0-9-]{1,63}(?: ?(?:[\[({<] ?(?i:dot) ?[\])}>]| DOT ) ?[A-Za-z0-9-]{2,63}){1,4}\b"
 )
 _MAX_LOCAL_BYTES: Final = 128
-_LOCAL_TAIL: Final = re.compile(_LOCAL.encode("latin-1") + rb"+$")
+_LOCAL_BYTES: Final = bytes(byte for byte in range(256) if re.match(_LOCAL, chr(byte)))
 _FILE_ENDINGS: Final = (
     b"service", b"target", b"socket", b"timer", b"mount", b"slice", b"scope", b"png", b"jpg",
     b"webp", b"svg", b"js", b"css", b"plt", b"so",
 )  # fmt: skip
 _URL: Final = compile_anchor(
-    r"""://[^\s/:"'<>\x03]{0,128}:[^\s/"'<>\x03]{1,200}@[A-Za-z0-9\[*$_-]|://[\w.~%-]{20,255}@[A-Za-z0-9]"""
+    r""":(?:\x03?/){2}[^\s/:"'<>\x03]{0,128}:[^\s/"'<>\x03]{1,200}@[A-Za-z0-9\[*$_-]|:(?:\x03?/){2}[\w.~%-]{20,255}@[A-Za-z0-9]"""
 )
 
 
 def _judge_email(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
     at = view.rfind(b"@", start, end)
-    local = _LOCAL_TAIL.search(view, max(0, at - _MAX_LOCAL_BYTES), at)
-    if local is None:
-        return ()
-    begin = local.start() + len(local[0]) - len(local[0].lstrip(b".'%+-"))
+    left = view[max(0, at - _MAX_LOCAL_BYTES) : at]
+    local = left[len(left.rstrip(_LOCAL_BYTES)) :].lstrip(b".'%+-")
+    begin = at - len(local)
     if begin >= at or not _is_address(view, begin, at, end):
         return ()
     return (Candidate(begin, end, "email", "address", RANK_ADDRESS),)
@@ -61,9 +60,12 @@ def _judge_spelled(subject: Subject, start: int, end: int) -> Sequence[Candidate
 def _judge_url(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
     until = view.rfind(b"@", start, end)
-    colon = view.find(b":", start + 3, until)
-    begin = colon + 1 if colon >= 0 else start + 3
+    after_slashes = view.find(b"/", view.find(b"/", start) + 1) + 1
+    colon = view.find(b":", after_slashes, until)
+    begin = colon + 1 if colon >= 0 else after_slashes
     text = view[begin:until]
+    if b".ingest." in view[until : until + 40] and colon < 0:
+        return ()  # what Sentry calls a DSN is public
     if not text or values.is_no_value(text) or (colon < 0 and not values.looks_like_token(text)):
         return ()
     return (Candidate(begin, until, "password", "url", RANK_NAMED),)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from baton.redaction.subject import Subject
 
-_SAID: Final = rf"(?:{PASSWORDS}|pass|pw|secret|token|(?:api[ -]?)?key)"
+_SAID: Final = rf"(?:{PASSWORDS}|pass|pw|secret|token|auth|(?:api[ -]?)?key)"
 # Each ends where the value begins. The value is an option's, so any word may be one.
 _OPTIONS: Final = compile_anchor(
     r"\bsshpass\s+-p\s*"
@@ -30,7 +30,7 @@ _OPTIONS: Final = compile_anchor(
     r"|\s--?[a-z-]{0,20}(?:password|passwd|passphrase|secret|token|api-key)\s+"
     r"|\blogin\s+\S{1,80}\s+password\s+|^\s*(?:login\s+\S{1,80}\s+)?password\s+"
     r"|(?m:^)\s*(?:requirepass|masterauth|password)\s+|\s>(?:\b|$)"
-    r"|\bsecret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s+"
+    r"|secret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s+"
 )
 _PAIRS: Final = compile_anchor(
     r"""\b(?:curl|wget|http|https|xh)\s[^\n|;]{0,120}?-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]{1,64}:"""
@@ -127,7 +127,7 @@ def _judge_talk(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 def _is_said(text: bytes, said: bytes, *, quoted: bool) -> bool:
     if text.count(b" ") >= 2 and quoted and said.startswith(b"passphrase"):
         return True
-    if said.startswith((b"token", b"secret", b"key", b"api")):
+    if said.startswith((b"token", b"secret", b"key", b"api", b"auth")):
         return values.looks_like_token(text, at_least=16)
     strong = values.is_mixed(text) and any(48 <= byte <= 57 for byte in text)
     return strong and not text.startswith((b"(", b"#", b"@", b"=", b":", b"$"))

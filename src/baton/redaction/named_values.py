@@ -40,7 +40,7 @@ _NAMED_KEY: Final = re.compile(KEYS.encode(), re.IGNORECASE)
 _API: Final = re.compile(rb"api", re.IGNORECASE)
 _PLAIN_LINE: Final = re.compile(rb"[ \t]*(?:(?:export|set|ENV|ARG|-e|-|local|\"?Environment=\"?)[ \t]+)*[\w.$/:-]*")
 _YAML_LINE: Final = re.compile(rb"[ \t]*(?:- )?[\w.-]*")
-_LINE_END: Final = re.compile(rb"[ \t]*(?:\r?\n|$|#)")
+_LINE_END: Final = re.compile(rb"[ \t]*(?:\r?[\n\f]|$|#)")
 _LEFT_BYTES: Final = 80
 _ARGUMENT: Final = (b",", b"(")
 
@@ -67,6 +67,8 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     value = values.read_value(view, end, whole_word=whole_word)
     if value is None:
         return ()
+    if named.separator == b":" and b"://" in named.before.rpartition(b" ")[2]:
+        return ()  # a URL's user; what is behind it is found by the URL
     named = named._replace(after=view[value.end : value.end + 40])
     judged = _is_password if kind == "password" else _is_secret
     if not judged(view[value.start : value.end], value, named):
@@ -107,7 +109,8 @@ def _is_key(view: bytes, start: int) -> bool:
 
 def _around(view: bytes, start: int, end: int) -> _Named:
     anchor = view[start:end]
-    line = view.rfind(b"\n", max(0, start - _LEFT_BYTES), start) + 1 or max(0, start - _LEFT_BYTES)
+    first = max(0, start - _LEFT_BYTES)
+    line = max(first, view.rfind(b"\n", first, start) + 1, view.rfind(b"\f", first, start) + 1)
     separator = anchor.lstrip(b"\x02\x03").rstrip(b" \t")
     tail = re.search(rb"(?::=|=>|->|[=:,(>]|\xef\xbc\x9a|\xe2\x86\x92)$", separator)
     return _Named(anchor, tail[0] if tail else b"", view[line:start], b"")
@@ -120,7 +123,9 @@ def _is_plain_line(named: _Named) -> bool:
 
 
 def _is_password(text: bytes, value: Value, named: _Named) -> bool:
-    if len(text) < 3 or values.is_no_value(text) or values.names_a_secret(text):
+    if len(text) < 3 or values.is_no_value(text):
+        return False
+    if values.names_a_secret(text) and not (named.name[:1].isupper() and b"-" in text):
         return False
     if value.quote:
         return _is_quoted_password(text, named)
@@ -128,11 +133,14 @@ def _is_password(text: bytes, value: Value, named: _Named) -> bool:
         return False
     if not values.is_mixed(text):
         return _is_plain_word_password(text, named)
-    return not (named.before.endswith((b"<", b"if "))) and len(text) >= 4
+    if named.separator == b">" and not named.after.startswith(b"<"):
+        return False
+    return not named.before.endswith(b"if ") and len(text) >= 4
 
 
 def _is_quoted_password(text: bytes, named: _Named) -> bool:
-    if values.is_talk(text) or values.is_reference(text) and b"(" in text:
+    talk = values.is_talk(text) and not (named.separator == b"=" and _is_plain_line(named))
+    if talk or (b"(" in text and values.is_reference(text)):
         return False
     if named.separator in _ARGUMENT:
         return values.is_mixed(text) and b" " not in text

@@ -20,10 +20,10 @@ _ANCHOR: Final = compile_anchor(
 )
 # A key whose end is missing: its headers, then lines of base64, or one.
 _OPEN_BODY: Final = re.compile(
-    rb"""(?:[\s\x02n"',]{0,16}[A-Z][\w-]{0,20}:[^\n]{0,80}\n){0,4}"""
     rb"""(?:[\s\x02"'>|]{0,40}n?[A-Za-z0-9+/=]{20,128}){1,400}+(?:[\s\x02]{1,8}n?[A-Za-z0-9+/]{1,19}={0,2}(?=\s))?"""
 )
-_BLANK: Final = b" \t\r\n\x02\"'"
+_BLANK: Final = b" \t\r\n\f\x02\"'"
+_HEADERS: Final = re.compile(rb"\s{0,8}(?:[A-Z][\w-]{1,30}: [^\n\f]{0,200}[\n\f]){1,6}")
 
 
 def _judge(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
@@ -31,7 +31,8 @@ def _judge(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
     # The next dashes end the key, or begin another: so no byte is looked at for two keys.
     dashes = view.find(b"-----", end, end + _MAX_BYTES)
     if dashes >= 0 and view.startswith(b"-----END", dashes):
-        begin, until = end, dashes
+        headed = _HEADERS.match(view, end, dashes)
+        begin, until = headed.end() if headed else end, dashes
     else:
         body = _OPEN_BODY.match(view, end, end + _MAX_BYTES)
         if body is None:

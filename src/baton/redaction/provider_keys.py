@@ -48,7 +48,7 @@ _FORMS: Final = (
     ("mailgun", "key-", r"[a-f0-9]{32}\b"),
     ("mailchimp", "", r"[a-f0-9]{32}-us\d{1,2}\b"),
     ("shopify", "shp(?:at|ca|pa|ss)_", r"[a-fA-F0-9]{32}"),
-    ("telegram", "", r"\d{8,10}:AA[\w-]{32,35}"),
+    ("telegram", "(?:bot)?", r"\d{8,10}:AA[\w-]{32,35}"),
     ("vault", r"hv[bsr]\.", r"[\w-]{20,}"),
     ("terraform", "", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{50,}"),
     ("grafana", "gl(?:c|sa)_", r"[\w+/=]{32,}"),

@@ -1,7 +1,7 @@
 r"""A text as the detectors see it: its bytes, and a view in which escapes are plain.
 
 In `{"log": "a\npassword=x"}` no word begins before `password`, but for the eye. So the view has a
-line feed in the place of `\n`, and marks in front of what a backslash escapes. It has as many bytes
+form feed in the place of `\n`, and marks in front of what a backslash escapes. It has as many bytes
 as the text: an offset means the same in both.
 """
 
@@ -14,8 +14,8 @@ ESCAPE: Final = b"\x03"  # before a quote or a slash
 
 _ESCAPES: Final = (
     (b"\\\\", ESCAPED_BACKSLASH * 2),
-    (b"\\n", b" \n"),
-    (b"\\r", b" \n"),
+    (b"\\n", b" \f"),
+    (b"\\r", b" \f"),
     (b"\\t", b" \t"),
     (b'\\"', ESCAPE + b'"'),
     (b"\\'", ESCAPE + b"'"),

@@ -33,35 +33,40 @@ _BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,512}+""")
 # Where an unquoted value ends though no blank follows: the next field, a closing bracket.
 _FIELD_END: Final = re.compile(rb"&(?=[\w.%-]{1,40}=)|[,;|](?=$|\s|[\w.-]{1,40}[=:])|[)}\]<>]|;|\xe2\x80\xa6")
 _LIST_ITEM: Final = re.compile(rb"""\s{0,16}(?:"([^"\n\x03]{1,256}+)"|'([^'\n\x03]{1,256}+)')\s{0,16}(,|\])""")
+# What opens with one of these is filled in by something else: a template, a shell, a reader.
+_FILLED_IN: Final = (
+    b"<", b"${", b"$(", b"{{", b"{", b"%(", b"#{", b"[", b"(", b"!ref", b"!sub", b"!vault",
+    b"!getatt", b"!secret", b"!env", b"!join", b"enc(", b"xxxx", b"***", b"...", b"\xe2\x80\xa6",
+    b"\xe2\x80\xa2", b"process.env", b"os.environ", b"os.getenv", b"env.", b"var.", b"vars.",
+    b"data.", b"local.", b"secrets.",
+)  # fmt: skip
+_LEFT_OPEN: Final = (b"...", b"****", b"\xe2\x80\xa6")
 _PLACEHOLDER: Final = re.compile(
-    rb"""(?ix)
-      [<\[({%] .* [>\])}%] \W?              # <password>, [hidden], {{ password }}
-    | (?: \$\{ | \$\( | \{\{ | %\( | \#\{ | \$\[ | \#\{ ) .*
-    | \$ (?: [A-Z_][A-Z0-9_]* | [a-z_]+ | \d | this->.* )
-    | % [\w]{1,2} | %[A-Z_]+%
-    | [*.xX\#_?-]{2,} | (?:\xe2\x80\xa2)+ | (?:\xe2\x80\xa6)
-    | (?: x{4,} | \*{3,} ) .*
-    | .* (?: \.\.\. | \*{4} | \xe2\x80\xa6 )
-    | !(?:ref|sub|vault|getatt|secret|env|join|importvalue)\b .*
-    | enc\(.*
+    rb"""(?x)
+      \$ (?: [a-z_][a-z_]* | [a-z]\w*_\w* | \d )       # a variable
+    | % (?: \w{1,2} | [a-z_]+% )
+    | [*.x\#_?-]{2,}
     | [a-z-]{0,12} (?: your | my | the | some ) [_-]? [a-z_-]{0,30}
         (?: key | token | password | secret | here | goes | id )s? (?: [_-]?here )?
-    | (?: change | replace | fill | insert | put | add ) [_-]? (?: me | this | it | in | here ) .{0,40}
+    | (?: change | replace | fill | insert | put | add ) [_-]? (?: me | this | it | in | here )
+        [a-z_-]{0,40}
     | (?: your | todo | fixme | tbd | placeholder | example | dummy | redacted ) (?: [_\s-] .{0,60} )?
-    | .* (?: placeholder | redacted | your[_-] ) .*
+    | .{0,40} (?: placeholder | redacted | your[_-] ) .{0,40}
     """
 )
+_MAX_PLACEHOLDER_BYTES: Final = 100
 _REFERENCE: Final = re.compile(
     rb"""(?x)
-      [A-Za-z_][\w.]*(?:\[.*|\(.*|->.*|::.*)          # a call, an index
-    | [A-Za-z_$][\w]*(?:\.[A-Za-z_]\w*)+              # settings.PASSWORD
-    | \#?[A-Za-z]+<.* | &.* | \*?[A-Za-z]\w*\*
-    | (?: [.~]{0,2} / | [A-Za-z]:\\ ) .*              # a path
+      [A-Za-z_][\w.]{0,80}+(?:\[|\(|->|::).*             # a call, an index
+    | [A-Za-z_$][A-Za-z_]{0,40}+(?:\.[A-Za-z_]{1,40}+)+   # settings.PASSWORD
+    | \#?[A-Za-z]{1,40}+<.* | &.* | \*?[A-Za-z]\w{0,40}\*
+    | (?: [.~]{0,2} / | [A-Za-z]:\\ ) .*                 # a path
     | arn:.* | (?:https?|file|s3|gs|secret|vault|ssm|op|env|keyring)://.*
-    | @[\w.]+ | \$\w+->.*
+    | @[\w.]+
     """
 )
 _IDENTIFIER: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_NAME_BYTES: Final = 40
 _TOKEN_CHARS: Final = re.compile(rb"[A-Za-z0-9_.\-/+=~:$%!@#^*?&\x02\\]+")
 _LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
 _WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
@@ -125,7 +130,12 @@ def read_list(view: bytes, at: int) -> list[Value]:
 
 def is_no_value(value: bytes) -> bool:
     """Whether it stands for a value: a placeholder, a mask, a word such as `null`."""
-    return bool(_PLACEHOLDER.fullmatch(value)) or value.lower() in STOP_WORDS
+    lowered = value.lower()
+    if lowered.startswith(_FILLED_IN) or lowered in STOP_WORDS:
+        return True
+    if lowered.endswith(_LEFT_OPEN):
+        return True
+    return len(value) <= _MAX_PLACEHOLDER_BYTES and bool(_PLACEHOLDER.fullmatch(lowered))
 
 
 def is_reference(value: bytes) -> bool:
@@ -150,6 +160,8 @@ def is_talk(value: bytes) -> bool:
 
 def names_a_secret(value: bytes) -> bool:
     """Whether the whole is a word for a secret, such as `Passwort` or `user_password`."""
+    if len(value) > _MAX_NAME_BYTES or sum(48 <= byte <= 57 for byte in value) > 1:
+        return False
     return bool(_NAME_LIKE.fullmatch(value))
 
 

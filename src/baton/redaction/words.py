@@ -21,9 +21,9 @@ OPEN_KEYS: Final = frozenset(
 )
 # A whole value that is such a word is a label, a type or the name of a variable.
 NAMES: Final = (
-    r"\W*(?:[a-z]+[_.-]?){0,3}?(?:"
+    r"\W{0,4}[a-z_.-]{0,30}?(?:"
     + PASSWORDS
-    + r"|secret|token|credentials?|api[_-]?key|key|pass|pw)(?:e|en|s)?[_-]?(?:\d|field|input|hash|value|here)?\W*"
+    + r"|secret|token|credentials?|api[_-]?key|key|pass|pw)(?:e|en|s)?[_-]?(?:\d|field|input|hash|value|here)?\W{0,4}"
 )
 STOP_WORDS: Final = frozenset(
     b"""null none nil undefined true false yes no on off required optional mandatory string str bytes
