@@ -166,7 +166,9 @@ def _read(path: Path) -> list[Sample]:
 
 def _labelled(name: str, content_type: str, marked: str) -> Sample:
     rng = random.Random(marked)
-    marked = _RANDOM.sub(lambda hit: "".join(rng.choices(_ALPHABETS[hit[1]], k=int(hit[2]))), marked)
+    marked = _RANDOM.sub(
+        lambda hit: "".join(rng.choices(_ALPHABETS[hit[1]], k=int(hit[2]))), marked
+    )
     text, spans, at = "", [], 0
     for hit in _MARK.finditer(marked):
         text += marked[at : hit.start()]

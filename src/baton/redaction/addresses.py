@@ -46,7 +46,12 @@ def _judge_email(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 
 def _is_address(view: bytes, begin: int, at: int, end: int) -> bool:
     """Not a git remote, a unit of systemd, a package at its version, a user on a host to copy to."""
-    if view[end : end + 1] in {b":", b"/"} and view[end + 1 : end + 2] not in {b" ", b"\n", b"", b":"}:
+    if view[end : end + 1] in {b":", b"/"} and view[end + 1 : end + 2] not in {
+        b" ",
+        b"\n",
+        b"",
+        b":",
+    }:
         return view[end : end + 1] == b":" and view[max(0, begin - 3) : begin] == b"://"
     if view[begin - 1 : begin] in {b"/", b"@"} and view[begin - 3 : begin] != b"://" and begin > 0:
         return False
@@ -72,7 +77,7 @@ def _judge_url(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 
 
 DETECTORS: Final = (
-    Detector(_URL, _judge_url),
-    Detector(_EMAIL, _judge_email),
-    Detector(_SPELLED, _judge_spelled),
+    Detector(r":(?:\x03?/){2}", _URL, _judge_url, units=2),
+    Detector("@", _EMAIL, _judge_email, units=2),
+    Detector(r"[\[({<] ?at ?[\])}>]| at .{1,63} dot ", _SPELLED, _judge_spelled),
 )

@@ -32,6 +32,16 @@ _OPTIONS: Final = compile_anchor(
     r"|(?m:^)\s*(?:requirepass|masterauth|password)\s+|\s>(?:\b|$)"
     r"|secret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s+"
 )
+_OPTION_CUE: Final = (
+    r"\s-(?:p|a|w\s)|\bAUTH\s|htpasswd|smbclient|mosquitto|\bmc\s|\blogin\s|requirepass|masterauth"
+    r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|--?[a-z-]{0,20}(?:pass|secret|token|api-key)"
+    r"|\spassword\s|^password\s"
+)
+_CALL_CUE: Final = (
+    r"\bauth\s?=|Credential|BasicAuth|PasswordAuth|\.login\(|pass\w{0,16}[\"']\)|twilio"
+    r"|SecureString|IDENTIFIED|PASSWORD\s?\(?\s?'|AccountKey\(|hmac\.new"
+)
+_TALK_CUE: Final = rf"\b(?:{_SAID})(?: |:? {{1,2}}|\t)"
 _PAIRS: Final = compile_anchor(
     r"""\b(?:curl|wget|http|https|xh)\s[^\n|;]{0,120}?-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]{1,64}:"""
     r"""|\s-u\s?['"]?[\w@.+-]{1,64}:"""
@@ -71,7 +81,9 @@ def _judge_option(subject: Subject, start: int, end: int) -> Sequence[Candidate]
     acl = view[start:end].endswith(b">")
     if len(text) < 4 or values.is_no_value(text) or values.is_reference(text):
         return ()
-    if text.startswith((b"-", b"|", b"/", b"<", b">")) or (not value.quote and not values.is_mixed(text)):
+    if text.startswith((b"-", b"|", b"/", b"<", b">")) or (
+        not value.quote and not values.is_mixed(text)
+    ):
         return ()
     if acl and not _is_acl_line(view, start):
         return ()
@@ -110,12 +122,19 @@ def _judge_call(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 def _judge_talk(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
     quoted = view[end - 1 : end] in {b'"', b"'", b"`", b"\x9c", b"\xab"}
-    begin = end - (3 if view[end - 1 : end] == b"\x9c" else 2 if view[end - 1 : end] == b"\xab" else 1)
+    begin = end - (
+        3 if view[end - 1 : end] == b"\x9c" else 2 if view[end - 1 : end] == b"\xab" else 1
+    )
     value = values.read_value(view, begin if quoted else end)
     if value is None:
         return ()
     text = view[value.start : value.end]
-    if len(text) < 5 or values.is_no_value(text) or values.is_reference(text) or values.is_talk(text):
+    if (
+        len(text) < 5
+        or values.is_no_value(text)
+        or values.is_reference(text)
+        or values.is_talk(text)
+    ):
         return ()
     if b" " in text and not text.replace(b" ", b"").isalnum():
         return ()
@@ -129,7 +148,7 @@ def _is_said(text: bytes, said: bytes, *, quoted: bool) -> bool:
         return True
     if said.startswith((b"token", b"secret", b"key", b"api", b"auth")):
         return values.looks_like_token(text, at_least=16)
-    strong = values.is_mixed(text) and any(48 <= byte <= 57 for byte in text)
+    strong = values.is_mixed(text) and values.has_digit(text)
     return strong and not text.startswith((b"(", b"#", b"@", b"=", b":", b"$"))
 
 
@@ -137,7 +156,7 @@ def _judge_said_after(subject: Subject, start: int, end: int) -> Sequence[Candid
     view = subject.view
     until = view.find(b" ", start, end)
     text = view[start:until].strip(b"\"'`,;:")
-    strong = values.is_mixed(text) and any(48 <= byte <= 57 for byte in text)
+    strong = values.is_mixed(text) and values.has_digit(text)
     if not strong or values.is_no_value(text) or values.is_reference(text):
         return ()
     begin = view.find(text, start, end)
@@ -154,10 +173,10 @@ def _judge_piped(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 
 
 DETECTORS: Final = (
-    Detector(_OPTIONS, _judge_option),
-    Detector(_PAIRS, _judge_pair),
-    Detector(_CALLS, _judge_call),
-    Detector(_TALK, _judge_talk),
-    Detector(_SAID_AFTER, _judge_said_after),
-    Detector(_PIPED, _judge_piped),
+    Detector(_OPTION_CUE, _OPTIONS, _judge_option, units=4),
+    Detector(r"\s-(?:[ua]|-user|-proxy)", _PAIRS, _judge_pair, units=2),
+    Detector(_CALL_CUE, _CALLS, _judge_call, units=2),
+    Detector(_TALK_CUE, _TALK, _judge_talk, units=3),
+    Detector(r" is (?:the|my|our|your) ", _SAID_AFTER, _judge_said_after),
+    Detector(r"\becho\s", _PIPED, _judge_piped),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Z0-9]+")
@@ -43,6 +44,7 @@ RANK_NUMBER: Final = 4
 RANK_ADDRESS: Final = 5
 
 
+@cache
 def replacement_of(kind: str) -> str:
     """`[REDACTED_API_KEY]` for `api_key`."""
     return f"[REDACTED_{_NOT_IN_A_NAME.sub('_', kind.upper())}]"

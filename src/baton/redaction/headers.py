@@ -51,4 +51,4 @@ def _is_pair(text: bytes) -> bool:
         return False
 
 
-DETECTOR: Final = Detector(_ANCHOR, _judge)
+DETECTOR: Final = Detector(r"authorization|bearer|basic", _ANCHOR, _judge, units=2)

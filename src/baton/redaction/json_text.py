@@ -6,15 +6,18 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from baton.redaction.finding import WITHHELD, Candidate
 from baton.redaction.subject import ESCAPED_BACKSLASH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from baton.redaction.finding import Candidate
     from baton.redaction.subject import Subject
 
 _NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_VALUES: Final = re.compile(rb'"([^"]*+)"(?:[ \t\r\n]*+(:))?|(-?\d[\d.eE+-]*+)')
+# A shorter string or number is left: the shortest password is 4, a social security number 9.
+_LEAST_BYTES: Final = {1: 4, 3: 9}
 _NUMBER_BYTES: Final = b"0123456789+-.eE"
 _BLANKS: Final = b" \t\r\n"
 _MAX_ESCAPE_BYTES: Final = 6
@@ -63,12 +66,20 @@ class JsonFitter:
 
     def fit(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, bool]]:
         """The parts of the candidates that are values; with each, whether it is a whole number."""
+        done = 0  # two that meet within an escape, or a number, must not both take it
         for candidate in candidates:
-            yield from self._fit(candidate)
+            for part, is_number in self._fit(candidate):
+                start = max(part.start, done)
+                if start < part.end and not (is_number and start > part.start):
+                    done = part.end
+                    yield part if start == part.start else part._replace(start=start), is_number
 
     def _fit(self, candidate: Candidate) -> Iterator[tuple[Candidate, bool]]:
         while self._end < candidate.start:
             self._advance()
+        if candidate.kind == WITHHELD:
+            yield from self._withheld(candidate)
+            return
         while True:
             start, end = max(candidate.start, self._start), min(candidate.end, self._end)
             if start < end:
@@ -77,9 +88,26 @@ class JsonFitter:
                 return
             self._advance()
 
-    def _part(
-        self, candidate: Candidate, start: int, end: int
-    ) -> Iterator[tuple[Candidate, bool]]:
+    def _withheld(self, candidate: Candidate) -> Iterator[tuple[Candidate, bool]]:
+        """Every value in the range that is long enough to be a secret, in one pass of `re`."""
+        first = self._start - 1 if self._in_string else self._number_start(candidate.start)
+        for found in _VALUES.finditer(self._plain, max(0, first)):
+            if found.start() >= candidate.end:
+                return
+            group = 1 if found[3] is None else 3
+            start, end = found.span(group)
+            if found[2] is None and end - start >= _LEAST_BYTES[group]:
+                if group == 1 and not candidate.start <= start <= end <= candidate.end:
+                    start, end = self._clipped(candidate, start, end)
+                yield candidate._replace(start=start, end=end), group == 3
+
+    def _clipped(self, candidate: Candidate, start: int, end: int) -> tuple[int, int]:
+        """A string's part in the candidate, without half an escape."""
+        return self._whole_escapes(
+            max(start, candidate.start), min(end, candidate.end), start, end
+        )
+
+    def _part(self, candidate: Candidate, start: int, end: int) -> Iterator[tuple[Candidate, bool]]:
         if not self._in_string:
             for number in _NUMBER.finditer(self._data, self._number_start(start), self._end):
                 if number.start() >= end:
@@ -87,7 +115,7 @@ class JsonFitter:
                 if number.end() > start:
                     yield candidate._replace(start=number.start(), end=number.end()), True
         elif not self._is_key():
-            begin, until = self._whole_escapes(start, end)
+            begin, until = self._whole_escapes(start, end, self._start, self._end)
             yield candidate._replace(start=begin, end=until), False
 
     def _number_start(self, at: int) -> int:
@@ -95,19 +123,20 @@ class JsonFitter:
         before = self._data[first:at]
         return first + len(before.rstrip(_NUMBER_BYTES))
 
-    def _whole_escapes(self, start: int, end: int) -> tuple[int, int]:
-        while start > self._start and self._splits_escape(start):
+    def _whole_escapes(self, start: int, end: int, first: int, last: int) -> tuple[int, int]:
+        """The range, grown within the string from `first` to `last` until it splits no escape."""
+        while start > first and self._splits_escape(start, first):
             start -= 1
-        while end < self._end and self._splits_escape(end):
+        while end < last and self._splits_escape(end, first):
             end += 1
         return start, end
 
-    def _splits_escape(self, at: int) -> bool:
-        """Whether an escape begins before `at` and ends after it."""
+    def _splits_escape(self, at: int, first: int) -> bool:
+        """Whether an escape begins before `at`, not before `first`, and ends after it."""
         if self._view[at : at + 1] == self._view[at - 1 : at] == ESCAPED_BACKSLASH:
-            before = self._view[self._start : at]
+            before = self._view[first:at]
             return (len(before) - len(before.rstrip(ESCAPED_BACKSLASH))) % 2 == 1
-        back = self._escapes.rfind(b"\\", max(self._start, at - _MAX_ESCAPE_BYTES + 1), at)
+        back = self._escapes.rfind(b"\\", max(first, at - _MAX_ESCAPE_BYTES + 1), at)
         if back < 0:
             return False
         size = _MAX_ESCAPE_BYTES if self._escapes[back + 1 : back + 2] == b"u" else 2

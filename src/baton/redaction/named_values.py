@@ -35,10 +35,13 @@ _ANCHOR: Final = compile_anchor(
     rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth){_SUFFIX}{_CLOSE}{_SEPARATOR}",
     ignore_case=True,
 )
+_CUE: Final = rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth"
 _PASSWORD: Final = re.compile(rf"(?:{PASSWORDS}|{_SHORT})".encode(), re.IGNORECASE)
 _NAMED_KEY: Final = re.compile(KEYS.encode(), re.IGNORECASE)
 _API: Final = re.compile(rb"api", re.IGNORECASE)
-_PLAIN_LINE: Final = re.compile(rb"[ \t]*(?:(?:export|set|ENV|ARG|-e|-|local|\"?Environment=\"?)[ \t]+)*[\w.$/:-]*")
+_PLAIN_LINE: Final = re.compile(
+    rb"[ \t]*(?:(?:export|set|ENV|ARG|-e|-|local|\"?Environment=\"?)[ \t]+)*[\w.$/:-]*"
+)
 _YAML_LINE: Final = re.compile(rb"[ \t]*(?:- )?[\w.-]*")
 _LINE_END: Final = re.compile(rb"[ \t]*(?:\r?[\n\f]|$|#)")
 _LEFT_BYTES: Final = 80
@@ -60,8 +63,11 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     if kind is None:
         return ()
     if view.startswith(b"[", end) and kind == "password":
-        return [_candidate(each, kind) for each in values.read_list(view, end)
-                if _is_password_in_list(view[each.start : each.end])]
+        return [
+            _candidate(each, kind)
+            for each in values.read_list(view, end)
+            if _is_password_in_list(view[each.start : each.end])
+        ]
     named = _around(view, start, end)
     whole_word = named.separator == b"=" and _is_plain_line(named)
     value = values.read_value(view, end, whole_word=whole_word)
@@ -153,19 +159,26 @@ def _is_plain_word_password(text: bytes, named: _Named) -> bool:
     if text.isdigit():
         return len(text) >= 4 and named.separator in {b"=", b":"}
     if named.separator == b"=":
-        return ends and len(text) >= 5 and _is_plain_line(named) and not values.is_identifier(
-            text[:1].lower() + b"_" if b"_" in text else b"-"
+        return (
+            ends
+            and len(text) >= 5
+            and _is_plain_line(named)
+            and not values.is_identifier(text[:1].lower() + b"_" if b"_" in text else b"-")
         )
     if named.separator == b":":
-        return ends and len(text) >= 5 and bool(_YAML_LINE.fullmatch(named.before)) and (
-            named.name[:1].islower() and not named.name.startswith(b"pass:")
+        return (
+            ends
+            and len(text) >= 5
+            and bool(_YAML_LINE.fullmatch(named.before))
+            and (named.name[:1].islower() and not named.name.startswith(b"pass:"))
         )
     return named.separator == b">" and named.after.startswith(b"<")
 
 
 def _is_password_in_list(text: bytes) -> bool:
-    return len(text) >= 3 and not (values.is_no_value(text) or b" " in text
-                                   or values.names_a_secret(text))
+    return len(text) >= 3 and not (
+        values.is_no_value(text) or b" " in text or values.names_a_secret(text)
+    )
 
 
 def _is_secret(text: bytes, value: Value, named: _Named) -> bool:
@@ -188,4 +201,4 @@ def _candidate(value: Value, kind: str) -> Candidate:
     return Candidate(value.start, value.end, told, "named", RANK_NAMED)
 
 
-DETECTOR: Final = Detector(_ANCHOR, _judge)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=4)

@@ -74,7 +74,11 @@ def _touches(view: bytes, start: int, end: int) -> bool:
     after = view[end : end + 2]
     goes_on = after[:1] in {b"-", b"_", b"."} and after[1:2].isalnum()
     before = view[start - 1] if start else 32
-    led = before in _NO_NEIGHBOURS and before not in b"=:#" and view[max(0, start - 2) : start - 1].isalnum()
+    led = (
+        before in _NO_NEIGHBOURS
+        and before not in b"=:#"
+        and view[max(0, start - 2) : start - 1].isalnum()
+    )
     return goes_on or led
 
 
@@ -86,4 +90,7 @@ def _luhn(digits: bytes) -> bool:
     return total % 10 == 0
 
 
-DETECTORS: Final = (Detector(_SSN, _judge_ssn), Detector(_CARD, _judge_card))
+DETECTORS: Final = (
+    Detector(r"\d{2}-\d{4}|\bssn|\bsoc|taxpayer", _SSN, _judge_ssn, units=5),
+    Detector(r"\b\d{4}[ \xc2-]?[\xa0]?\d{4}", _CARD, _judge_card, units=3),
+)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KIND: Final = "private_key"
 _MAX_BYTES: Final = 32 * 1024
+_CUE: Final = r"-----BEGIN |Private-Lines"
 _ANCHOR: Final = compile_anchor(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|Private-Lines: \d{1,3}"
 )
@@ -26,10 +27,11 @@ _BLANK: Final = b" \t\r\n\f\x02\"'"
 _HEADERS: Final = re.compile(rb"\s{0,8}(?:[A-Z][\w-]{1,30}: [^\n\f]{0,200}[\n\f]){1,6}")
 
 
-def _judge(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
+def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
     # The next dashes end the key, or begin another: so no byte is looked at for two keys.
-    dashes = view.find(b"-----", end, end + _MAX_BYTES)
+    dashed = view.startswith(b"-", start)
+    dashes = view.find(b"-----", end, end + _MAX_BYTES) if dashed else -1
     if dashes >= 0 and view.startswith(b"-----END", dashes):
         headed = _HEADERS.match(view, end, dashes)
         begin, until = headed.end() if headed else end, dashes
@@ -45,4 +47,4 @@ def _judge(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
     return (Candidate(begin, until, KIND, "key_block", RANK_CERTAIN),)
 
 
-DETECTOR: Final = Detector(_ANCHOR, _judge)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from baton.redaction import values
 from baton.redaction.finding import RANK_FORMAT, Candidate
 from baton.redaction.scanning import Detector, compile_anchor
 
@@ -82,6 +83,14 @@ _FORMS: Final = (
     ("jwt", "eyJ", r"[\w-]{12,}\.[\w-]{12,}\.[\w-]{20,}"),
     ("unix_crypt", r"\$(?:[1256y]|apr1|2[abxy]|argon2\w{1,2})\$", r"[\w./$,=+]{20,}"),
 )
+_CUE: Final = (
+    r"\bsk[-_]|\brk_|whsec|gh[oprsu]_|github_pat|\bgl[a-z]{1,5}[-_]|\bxox|xapp-|hooks|discord"
+    r"|\.[\w-]{6}\.|AKIA|ASIA|ABIA|ACCA|AIza|GOCSPX|ya29|1//0|[78]Q~|\bSK[0-9a-f]{8}|SG\.|npm_|pypi-"
+    r"|\bhf_|api_org_|\bdo[opr]_v1|dapi[0-9a-f]|key-[0-9a-f]|-us\d|\bshp[a-z]{2}_|:AA|\bhv[bsr]\."
+    r"|atlasv1|secret_|\bntn_|\blin_|gsk_|xai-|\br8_|pplx-|lsv2|sbp_|sntry|pscale|\bpat[A-Za-z0-9]{14}"
+    r"|\bsq0|EAAA|figd_|PMAK|\bdp\.|\bpul-|TT3xF|\bcio[a-z0-9]{32}|rubygems_|dckr_|\bNR[A-Z]{2}-|NRAL|AKCp"
+    r"|\bfo1_|LTAI|AGE-S|\beyJ|\$(?:[1256y]|apr1|2[abxy]|argon2\w{1,2})\$"
+)
 _KIND_OF: Final = {"jwt": "jwt", "unix_crypt": "password"}
 
 
@@ -118,7 +127,7 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 
 def _looks_random(token: bytes) -> bool:
     """Words with hyphens have no digit, and placeholders repeat themselves."""
-    return any(48 <= byte <= 57 for byte in token[3:]) and len(set(token)) > 9
+    return values.has_digit(token[3:]) and len(set(token[:200])) > 9
 
 
 def _continues_a_word(view: bytes, start: int) -> bool:
@@ -126,4 +135,4 @@ def _continues_a_word(view: bytes, start: int) -> bool:
     return start > 1 and view[start - 1 : start] == b"-" and view[start - 2 : start - 1].isalnum()
 
 
-DETECTOR: Final = Detector(_ANCHOR, _judge)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=2)

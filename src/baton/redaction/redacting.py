@@ -22,7 +22,7 @@ from baton.redaction.finding import Finding, replacement_of
 from baton.redaction.json_text import JsonFitter, is_json
 from baton.redaction.resolving import without_overlaps
 from baton.redaction.rules import Rules
-from baton.redaction.scanning import scan
+from baton.redaction.scanning import Detectors, scan
 from baton.redaction.subject import Subject
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 
     from baton.redaction.finding import Candidate
 
-_DETECTORS: Final = (
-    private_keys.DETECTOR,
-    provider_keys.DETECTOR,
-    headers.DETECTOR,
-    named_values.DETECTOR,
-    *commands.DETECTORS,
-    *addresses.DETECTORS,
-    *numbers.DETECTORS,
+_DETECTORS: Final = Detectors(
+    (
+        private_keys.DETECTOR,
+        provider_keys.DETECTOR,
+        headers.DETECTOR,
+        named_values.DETECTOR,
+        *commands.DETECTORS,
+        *addresses.DETECTORS,
+        *numbers.DETECTORS,
+    )
 )
 NO_RULES: Final = Rules()
 _END: Final = attrgetter("end")
@@ -154,7 +156,8 @@ def _byte_count(text: str) -> int:
 def _find(text: str, content_type: str, rules: Rules) -> list[Finding]:
     del content_type  # a claim; the text itself tells
     subject = Subject(text)
-    candidates = without_overlaps(scan(subject, (*_DETECTORS, *rules.detectors)))
+    sets = [_DETECTORS, rules.detectors] if rules.detectors else [_DETECTORS]
+    candidates = without_overlaps(scan(subject, sets))
     if not candidates:
         return []
     if is_json(text):

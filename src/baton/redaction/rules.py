@@ -9,7 +9,7 @@ import re2
 
 from baton.errors import RedactionRuleError
 from baton.redaction.finding import RANK_HEADER, WITHHELD, Candidate
-from baton.redaction.scanning import Detector
+from baton.redaction.scanning import Detector, Detectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 class Rules(NamedTuple):
     """Rules that were checked and compiled; safe for threads."""
 
-    detectors: tuple[Detector, ...] = ()
+    detectors: Detectors | None = None
 
 
 def compile_rules(named_patterns: Iterable[tuple[str, str]]) -> Rules:
@@ -45,7 +45,7 @@ def compile_rules(named_patterns: Iterable[tuple[str, str]]) -> Rules:
         _check(name, pattern)
         if names.count(name) > 1:
             raise RedactionRuleError(name, "a name of its own", name)
-    return Rules(tuple(_detector(name, pattern) for name, pattern in pairs))
+    return Rules(Detectors([_detector(name, pattern) for name, pattern in pairs]))
 
 
 def _check(name: str, pattern: str) -> None:
@@ -66,7 +66,7 @@ def _detector(name: str, pattern: str) -> Detector:
         begin, until = subject.whole_characters(start, end)
         return (Candidate(begin, until, name, "own", RANK_HEADER),) if end > start else ()
 
-    return Detector(regex, judge, on_view=False)
+    return Detector("", regex, judge, on_view=False)
 
 
 def _compile(name: str, pattern: str) -> re2._Regexp:

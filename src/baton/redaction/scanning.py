@@ -1,9 +1,10 @@
-"""Looks for anchors by RE2, stretch by stretch, within an allowance of looks.
+"""Looks for anchors by RE2, stretch by stretch, within an allowance of work.
 
-A pass of RE2 takes a millisecond a MB; each anchor it finds takes Python microseconds. So a text
-full of anchors is what costs time, and the number of those that are looked at is bounded: where
-they stand too close for too long, the stretch is withheld as a whole. It stays linear, and what is
-not looked at is not shown.
+One pass of RE2 over all cues tells which detectors have anything to do in a stretch; most have not.
+A pass takes two milliseconds a MB; each anchor that is found takes Python microseconds. So a text
+full of anchors is what costs time, and how many are looked at is bounded: where they stand too
+close for too long, the stretch is withheld as a whole. The time stays linear, and what was not
+looked at is not shown.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
     Judge = Callable[[Subject, int, int], Sequence[Candidate]]
 
-STRETCH_BYTES: Final = 16 * 1024
+STRETCH_BYTES: Final = 8 * 1024
 # An anchor that begins in a stretch may end beyond it by so much.
-OVERLAP_BYTES: Final = 2 * 1024
-# Anchors that any text may hold, and those that each byte of it adds.
-BURST_ANCHORS: Final = 4_096
-BYTES_PER_ANCHOR: Final = 64
+OVERLAP_BYTES: Final = 1024
+# A unit of work is some three microseconds. A text has so many, and one more for so many bytes.
+BURST_UNITS: Final = 2_048
+BYTES_PER_UNIT: Final = 100
 # The automaton's cache; a smaller one makes RE2 fall back to an engine that is 50 times slower.
 _MEMORY_BYTES: Final = 16 * 1024 * 1024
 _BREAKS: Final = (b"\n", b" ", b",", b"&", b";")
@@ -36,34 +37,62 @@ class Detector(NamedTuple):
     """An RE2 pattern that says where to look, and a function that says what is there.
 
     `judge` is given the subject and the bytes of the anchor, and returns what it finds sensitive.
-    It may look around the anchor, by a bounded number of bytes. `on_view` is false for a pattern
-    that is to see the text as it is written.
+    It may look around the anchor, by a bounded number of bytes. `cue` is a simple pattern, case
+    aside, that is in each text that the anchor matches; the empty one is in any. `units` is the
+    work of one look. `on_view` is false for a pattern that is to see the text as it is written.
     """
 
+    cue: str
     anchor: re2._Regexp
     judge: Judge
+    units: int = 1
     on_view: bool = True
+
+
+class Detectors:
+    """Detectors with their cues compiled; safe for threads."""
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._all = tuple(detectors)
+        self._always = tuple(n for n, each in enumerate(detectors) if not each.cue)
+        self._cued = tuple(n for n, each in enumerate(detectors) if each.cue)
+        self._cues = re2.Set.SearchSet(_options(ignore_case=True))
+        for number in self._cued:
+            self._cues.Add(self._all[number].cue.encode())
+        self._cues.Compile()
+
+    def in_stretch(self, stretch: bytes) -> list[Detector]:
+        """Those that may find something in it."""
+        cued = self._cues.Match(stretch) if self._cued else None
+        numbers = sorted([*self._always, *(self._cued[n] for n in cued or ())])
+        return [self._all[number] for number in numbers]
 
 
 def compile_anchor(pattern: str, *, ignore_case: bool = False) -> re2._Regexp:
     """An RE2 over bytes: classes know ASCII, and a letter of two bytes counts as two."""
+    return re2.compile(pattern.encode(), _options(ignore_case=ignore_case))
+
+
+def _options(*, ignore_case: bool) -> re2.Options:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.case_sensitive = not ignore_case
     options.max_mem = _MEMORY_BYTES
     options.never_capture = True
     options.log_errors = False
-    return re2.compile(pattern.encode(), options)
+    return options
 
 
-def scan(subject: Subject, detectors: Sequence[Detector]) -> Iterator[Candidate]:
+def scan(subject: Subject, sets: Sequence[Detectors]) -> Iterator[Candidate]:
     """What the detectors find, by stretches; within one, by detectors."""
-    looked_at = 0
+    spent = 0
     for start, end in _stretches(subject.view):
-        allowed = BURST_ANCHORS + end // BYTES_PER_ANCHOR - looked_at
-        found, looks = _scan_stretch(subject, detectors, start, end, allowed)
-        looked_at += looks
-        if looks > allowed:
+        stretch = subject.view[start : end + OVERLAP_BYTES]
+        detectors = [each for detectors in sets for each in detectors.in_stretch(stretch)]
+        allowed = BURST_UNITS + end // BYTES_PER_UNIT - spent
+        found, units = _scan_stretch(subject, detectors, start, end, allowed)
+        spent += units
+        if units > allowed:
             yield Candidate(start, end, WITHHELD, "dense", RANK_CERTAIN)
         else:
             yield from found
@@ -72,16 +101,16 @@ def scan(subject: Subject, detectors: Sequence[Detector]) -> Iterator[Candidate]
 def _scan_stretch(
     subject: Subject, detectors: Sequence[Detector], start: int, end: int, allowed: int
 ) -> tuple[list[Candidate], int]:
-    """What was found in a stretch, and how many anchors were looked at: above `allowed` is none."""
+    """What was found in a stretch, and its units of work: above `allowed` nothing is found."""
     found: list[Candidate] = []
-    looks = 0
+    units = 0
     for detector in detectors:
         for anchor_start, anchor_end in _anchors(subject, detector, start, end):
-            looks += 1
-            if looks > allowed:
-                return [], looks
+            units += detector.units
+            if units > allowed:
+                return [], units
             found += detector.judge(subject, anchor_start, anchor_end)
-    return found, looks
+    return found, units
 
 
 def _anchors(

@@ -7,10 +7,8 @@ import re
 from collections import Counter
 from typing import Final, NamedTuple
 
-from baton.redaction.words import NAMES, STOP_WORDS, TALK
+from baton.redaction.words import NAME_PARTS, NAMES, STOP_WORDS, TALK
 
-MAX_VALUE_BYTES: Final = 1024
-_MAX_BARE_BYTES: Final = 512
 
 _OPEN: Final = re.compile(
     rb"""[bBfFrRuU@&]{0,2}\x02{0,8}("{3}|'{3}|\x03["']|["'`]|\xe2\x80[\x9c\x9e\x98]|\xc2\xab)"""
@@ -29,10 +27,14 @@ _BODIES: Final = {
     b"\xe2\x80\x98": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80\x99"),
     b"\xc2\xab": re.compile(rb"([^\n\xc2]{0,1024}+)\xc2\xbb"),
 }
-_BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,512}+""")
+_BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,256}+""")
 # Where an unquoted value ends though no blank follows: the next field, a closing bracket.
-_FIELD_END: Final = re.compile(rb"&(?=[\w.%-]{1,40}=)|[,;|](?=$|\s|[\w.-]{1,40}[=:])|[)}\]<>]|;|\xe2\x80\xa6")
-_LIST_ITEM: Final = re.compile(rb"""\s{0,16}(?:"([^"\n\x03]{1,256}+)"|'([^'\n\x03]{1,256}+)')\s{0,16}(,|\])""")
+_FIELD_END: Final = re.compile(
+    rb"&(?=[\w.%-]{1,40}=)|[,;|](?=$|\s|[\w.-]{1,40}[=:])|[)}\]<>]|;|\xe2\x80\xa6"
+)
+_LIST_ITEM: Final = re.compile(
+    rb"""\s{0,16}(?:"([^"\n\x03]{1,256}+)"|'([^'\n\x03]{1,256}+)')\s{0,16}(,|\])"""
+)
 # What opens with one of these is filled in by something else: a template, a shell, a reader.
 _FILLED_IN: Final = (
     b"<", b"${", b"$(", b"{{", b"{", b"%(", b"#{", b"[", b"(", b"!ref", b"!sub", b"!vault",
@@ -40,6 +42,7 @@ _FILLED_IN: Final = (
     b"\xe2\x80\xa2", b"process.env", b"os.environ", b"os.getenv", b"env.", b"var.", b"vars.",
     b"data.", b"local.", b"secrets.",
 )  # fmt: skip
+_FILL_IN_WORDS: Final = (b"placeholder", b"redacted", b"your_", b"your-")
 _LEFT_OPEN: Final = (b"...", b"****", b"\xe2\x80\xa6")
 _PLACEHOLDER: Final = re.compile(
     rb"""(?x)
@@ -51,7 +54,6 @@ _PLACEHOLDER: Final = re.compile(
     | (?: change | replace | fill | insert | put | add ) [_-]? (?: me | this | it | in | here )
         [a-z_-]{0,40}
     | (?: your | todo | fixme | tbd | placeholder | example | dummy | redacted ) (?: [_\s-] .{0,60} )?
-    | .{0,40} (?: placeholder | redacted | your[_-] ) .{0,40}
     """
 )
 _MAX_PLACEHOLDER_BYTES: Final = 100
@@ -67,6 +69,10 @@ _REFERENCE: Final = re.compile(
 )
 _IDENTIFIER: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_NAME_BYTES: Final = 40
+_ALL_DIGITS: Final = b"0123456789"
+_ALL_LETTERS: Final = bytes(byte for byte in range(256) if byte >= 128 or chr(byte).isalpha())
+# A longer one is no plain words, and its first bytes tell how random it is.
+_LOOK_AT_BYTES: Final = 64
 _TOKEN_CHARS: Final = re.compile(rb"[A-Za-z0-9_.\-/+=~:$%!@#^*?&\x02\\]+")
 _LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
 _WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
@@ -133,7 +139,7 @@ def is_no_value(value: bytes) -> bool:
     lowered = value.lower()
     if lowered.startswith(_FILLED_IN) or lowered in STOP_WORDS:
         return True
-    if lowered.endswith(_LEFT_OPEN):
+    if lowered.endswith(_LEFT_OPEN) or any(word in lowered for word in _FILL_IN_WORDS):
         return True
     return len(value) <= _MAX_PLACEHOLDER_BYTES and bool(_PLACEHOLDER.fullmatch(lowered))
 
@@ -160,21 +166,24 @@ def is_talk(value: bytes) -> bool:
 
 def names_a_secret(value: bytes) -> bool:
     """Whether the whole is a word for a secret, such as `Passwort` or `user_password`."""
-    if len(value) > _MAX_NAME_BYTES or sum(48 <= byte <= 57 for byte in value) > 1:
+    if len(value) > _MAX_NAME_BYTES or _digits(value) > 1:
         return False
-    return bool(_NAME_LIKE.fullmatch(value))
+    lowered = value.lower()
+    if value.isascii() and not any(part in lowered for part in NAME_PARTS):
+        return False
+    return bool(_NAME_LIKE.fullmatch(lowered))
 
 
 def is_mixed(value: bytes) -> bool:
     """Whether it has a digit or a sign among letters, or a change of case within a word."""
-    return not is_letters(value) and any(_is_letter(byte) for byte in value)
+    return not is_letters(value) and len(value.translate(None, _ALL_LETTERS)) < len(value)
 
 
 def looks_like_token(value: bytes, *, at_least: int = 8) -> bool:
     """Whether it could be a key: characters of keys only, letters and digits, no plain words."""
     if len(value) < at_least or not _TOKEN_CHARS.fullmatch(value):
         return False
-    digits = sum(48 <= byte <= 57 for byte in value)
+    digits = _digits(value)
     if digits in {0, len(value)}:
         return digits == 0 and len(value) >= 20 and _entropy_bits(value) >= 4.0
     return len(set(value)) >= min(6, at_least) and not _is_words(value)
@@ -189,6 +198,8 @@ def looks_random(value: bytes) -> bool:
 
 def _is_words(value: bytes) -> bool:
     """Whether words and short numbers make it up: `db-credentials-2`, `2024-11-21`."""
+    if len(value) > _LOOK_AT_BYTES:
+        return False
     parts = [part for part in re.split(rb"[^A-Za-z0-9]+", value) if part]
     if len(parts) < 2 or any(len(part) > 14 for part in parts):
         return False
@@ -197,9 +208,15 @@ def _is_words(value: bytes) -> bool:
 
 def _entropy_bits(value: bytes) -> float:
     """Shannon's entropy of its characters, in bits for each."""
+    value = value[:_LOOK_AT_BYTES]
     count = len(value)
     return -sum(n / count * math.log2(n / count) for n in Counter(value).values())
 
 
-def _is_letter(byte: int) -> bool:
-    return 65 <= byte <= 90 or 97 <= byte <= 122 or byte >= 128
+def _digits(value: bytes) -> int:
+    return len(value) - len(value.translate(None, _ALL_DIGITS))
+
+
+def has_digit(value: bytes) -> bool:
+    """Whether one of its characters is an ASCII digit."""
+    return _digits(value) > 0

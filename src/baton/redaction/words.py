@@ -15,9 +15,33 @@ KEYS: Final = (
 )
 # What may stand in front of `key` where it opens nothing.
 OPEN_KEYS: Final = frozenset(
-    {b"public", b"publishable", b"primary", b"foreign", b"sort", b"partition", b"cache", b"routing",
-     b"unique", b"composite", b"object", b"row", b"hash", b"range", b"lookup", b"index", b"registry",
-     b"idempotency", b"dedup", b"s3", b"host", b"group", b"message", b"redis", b"storage_path"}
+    {
+        b"public",
+        b"publishable",
+        b"primary",
+        b"foreign",
+        b"sort",
+        b"partition",
+        b"cache",
+        b"routing",
+        b"unique",
+        b"composite",
+        b"object",
+        b"row",
+        b"hash",
+        b"range",
+        b"lookup",
+        b"index",
+        b"registry",
+        b"idempotency",
+        b"dedup",
+        b"s3",
+        b"host",
+        b"group",
+        b"message",
+        b"redis",
+        b"storage_path",
+    }
 )
 # A whole value that is such a word is a label, a type or the name of a variable.
 NAMES: Final = (
@@ -25,6 +49,11 @@ NAMES: Final = (
     + PASSWORDS
     + r"|secret|token|credentials?|api[_-]?key|key|pass|pw)(?:e|en|s)?[_-]?(?:\d|field|input|hash|value|here)?\W{0,4}"
 )
+# Each of those names that is ASCII has one of these.
+NAME_PARTS: Final = (
+    b"pass", b"pw", b"psw", b"ken", b"contra", b"mot", b"senha", b"wacht", b"has", b"clave", b"parola",
+    b"secret", b"token", b"cred", b"key",
+)  # fmt: skip
 STOP_WORDS: Final = frozenset(
     b"""null none nil undefined true false yes no on off required optional mandatory string str bytes
     byte bytea text varchar char character bool boolean int integer number any object buffer type
