@@ -81,9 +81,11 @@ class GuardedFlower(Flower):  # type: ignore[misc]  # Flower has no types
     def find_handler(self, request: HTTPServerRequest, **options: Any) -> HTTPMessageDelegate:
         """Who answers `request`: Flower, where it is admitted and asks for what works."""
         answer = self._answer(request)
-        if answer is not None:
-            return self.get_handler_delegate(request, _Short, {"answer": answer})
-        return cast("HTTPMessageDelegate", super().find_handler(request, **options))
+        if answer is None:
+            found = super().find_handler(request, **options)
+        else:
+            found = self.get_handler_delegate(request, _Short, {"answer": answer})
+        return cast("HTTPMessageDelegate", found)
 
     def update_workers(self, workername: str | None = None) -> None:
         """Workers cannot be asked: their remote control is off."""
@@ -144,7 +146,7 @@ def build(settings: AppSettings, login: Login) -> GuardedFlower:
     options.basic_auth = [f"{login.user}:{login.password}"]
     options.read_only = True
     options.max_tasks = settings.flower_max_tasks
-    options.tasks_columns = "name,uuid,state,args,received,started,runtime,worker"
+    options.tasks_columns = "name,uuid,state,args,received,runtime,worker"
     options.purge_offline_workers = 600
     # Of this process only: there are no sessions that should outlive it.
     page_settings["cookie_secret"] = secrets.token_urlsafe(48)

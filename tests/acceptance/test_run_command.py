@@ -121,6 +121,7 @@ class Place:
             "BATON_LEASE_SECONDS": "3",
             "BATON_NODE_SWEEP_SECONDS": "1",
             "BATON_VISIBILITY_TIMEOUT_SECONDS": "5",
+            "BATON_FLOWER": "off",
         }
         self.environment |= variables
         (folder / "user_functions.py").write_text(FUNCTIONS)

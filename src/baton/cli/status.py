@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from baton.cli.exits import DONE, MISSING, USAGE, epilog
 from baton.cli.health import check_health
 from baton.cli.options import Json  # noqa: TC001 - Typer reads it
 from baton.cli.output import show_fields, show_json, show_table, show_text, size
+from baton.cli.pool_check import check_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,12 +20,25 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(epilog=epilog("baton status --json", codes=(DONE, MISSING, USAGE)))
-def status(as_json: Json = False) -> None:
+def status(
+    pool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tell only whether this pool is up.")
+    ] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Of that pool, look at this host's workers alone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Tell whether Redis takes writes, which pools are up, how sweeps fare, and all versions.
 
     Exit code 1 if something needed is missing: Redis, the broker, a pool, or a sweep that is late.
-    Starts nothing; writes one key, which it reads back and deletes.
+    Starts nothing; writes one key, which it reads back and deletes. With --pool nothing is written,
+    and exit code 1 means that no worker of it has reported for 20 s: a container's health check.
     """
+    if pool is not None or here:
+        answer = check_pool(client_settings(), pool, here=here)
+        (show_json if as_json else _show_pool)(answer)
+        raise typer.Exit(DONE if answer["up"] else MISSING)
     health = check_health(client_settings())
     if as_json:
         show_json(health)
@@ -47,6 +61,11 @@ def _show(health: Mapping[str, Any]) -> None:
     for kind in ("missing", "warnings"):
         for sentence in health[kind]:
             show_text(f"{kind.removesuffix('s')}: {sentence}")
+
+
+def _show_pool(answer: Mapping[str, Any]) -> None:
+    workers = ", ".join(f"{each['worker']} {each['state']}" for each in answer["workers"])
+    show_text(f"{answer['pool']}: {'up' if answer['up'] else 'not up'} ({workers or 'no worker'})")
 
 
 def _sweep(sweep: Mapping[str, Any]) -> tuple[str, ...]:
