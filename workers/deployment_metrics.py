@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 from baton import routes
 from baton.errors import BatonError
 from baton.handoff.keys import OPEN
+from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.metrics import catalog
 from baton.redis_client import redis_errors
 from baton.swarm.keys import INDEX as AGENTS_INDEX
 from baton.swarm.pools import PoolBoard
+from baton.swarm.registry import AgentRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import redis
     from celery import Celery
@@ -31,23 +33,12 @@ _SAFE_POLICY: Final = "noeviction"
 
 
 class DeploymentMetrics:
-    """Reads what `source` `deployment` has in the catalog. Cheap: no key is scanned for.
+    """Reads what `source` `deployment` has in the catalog. Cheap: no key is scanned for."""
 
-    `due_sessions` tells how many sessions wait to be archived; None: this is not exposed.
-    """
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        app: Celery,
-        *,
-        dead_after_seconds: float,
-        due_sessions: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, client: redis.Redis, app: Celery, *, dead_after_seconds: float) -> None:
         self._redis = client
         self._app = app
-        self._dead_after_ms = round(dead_after_seconds * 1000)
-        self._due_sessions = due_sessions
+        self._registry = AgentRegistry(client, dead_after_seconds=dead_after_seconds)
 
     def samples(self) -> Iterator[Sample]:
         """All values; of a Redis that does not answer, that it does not."""
@@ -91,10 +82,8 @@ class DeploymentMetrics:
         yield catalog.HANDOFFS_OPEN, {}, count
 
     def _of_agents(self) -> Iterator[Sample]:
+        active = self._registry.count_active()
         with redis_errors(self._redis):
-            seconds, _ = self._redis.time()
-            heard_after_ms = seconds * 1000 - self._dead_after_ms
-            active: Any = self._redis.zcount(AGENTS_INDEX, heard_after_ms, "+inf")
             known: Any = self._redis.zcard(AGENTS_INDEX)
         yield catalog.ACTIVE_SESSIONS, {}, active
         yield catalog.AGENTS, {"state": "active"}, active
@@ -113,8 +102,9 @@ class DeploymentMetrics:
                 yield catalog.POOL_WORKERS, labels, workers[name, state]
 
     def _of_archive(self) -> Iterator[Sample]:
-        if self._due_sessions is not None:
-            yield catalog.ARCHIVE_DUE, {}, self._due_sessions()
+        known, due = DueIndex(self._redis).sizes()
+        yield catalog.SESSIONS, {}, known
+        yield catalog.ARCHIVE_DUE, {}, due
 
     def _of_queues(self) -> Iterator[Sample]:
         with self._app.connection_for_read() as connection, connection.channel() as channel:

@@ -27,6 +27,7 @@ from baton.swarm.pools import PoolBoard
 from config.settings import AppSettings
 from workers import lifeline
 from workers.flower_plan import PASSWORD_VARIABLES, FlowerPlan, plan_flower
+from workers.metrics_endpoint import metrics_places, with_metrics
 from workers.pools import beat_command, flower_command, pools, worker_command
 from workers.reporting import BEAT, FLOWER, Reporter
 from workers.store_server import StoreServer, open_store_server
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # `baton up` held back those that came before.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         settings = _own(_absolute(load_settings(AppSettings)))
+        settings = with_metrics(settings, options.metrics_port)
         _check_master_keys(settings)
         _make_folders(settings.state_dir)
         flower = plan_flower(settings, _say)
@@ -231,6 +233,8 @@ class Launcher:
         for name in PASSWORD_VARIABLES:  # Flower's alone
             environment.pop(name, None)
         runner_path = self._settings.runner_path or Path.cwd()
+        if self._settings.metrics_port is not None:
+            environment["BATON_METRICS_PORT"] = str(self._settings.metrics_port)
         return environment | {
             "BATON_REDIS_URL": self._url(),
             "BATON_STATE_DIR": str(self._settings.state_dir),
@@ -251,6 +255,9 @@ class Launcher:
         _say(f"Pools: {', '.join(sizes)}; beat")
         if self._flower is not None:
             _say(self._flower.announcement())
+        metrics = metrics_places(self._settings)
+        if metrics is not None:
+            _say(f"Metrics: {metrics}")
         _say(f"Logs: {_log_folder(self._settings)}")
         if self._settings.failpoints:
             _say("WARNING: BATON_FAILPOINTS is set: workers fail on purpose. Not for production.")
@@ -319,6 +326,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         metavar="N",
         help="inherited file descriptor to write one line of JSON to when every pool is up",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="first port of the pools' Prometheus endpoints where BATON_METRICS_PORT is not set",
     )
     return parser.parse_args(arguments)
 

@@ -49,7 +49,7 @@ class MetricsEndpoint(bootsteps.StartStopStep):
         port = metrics_port(app.settings, pool)
         if port is None or self._thread is not None:
             return
-        if find_spec("prometheus_client") is None:
+        if not _can_serve():
             logger.warning("no metrics are served: `pip install baton[monitor]`")
             return
         self._thread = threading.Thread(
@@ -63,6 +63,25 @@ def metrics_port(settings: AppSettings, pool: str) -> int | None:
     if settings.metrics_port is None or pool not in routes.QUEUES:
         return None
     return settings.metrics_port + routes.QUEUES.index(pool)
+
+
+def with_metrics(settings: AppSettings, first_port: int) -> AppSettings:
+    """With endpoints from `first_port` on, where settings name no port; 0, or no library: none."""
+    if not first_port or settings.metrics_port is not None or not _can_serve():
+        return settings
+    return settings.model_copy(update={"metrics_port": first_port})
+
+
+def metrics_places(settings: AppSettings) -> str | None:
+    """Where all pools' endpoints are, for people; None: nowhere."""
+    if settings.metrics_port is None:
+        return None
+    last = settings.metrics_port + len(routes.QUEUES) - 1
+    return f"http://{settings.metrics_address}:{settings.metrics_port}/metrics to :{last}"
+
+
+def _can_serve() -> bool:
+    return find_spec("prometheus_client") is not None
 
 
 def pool_of(app: Any) -> str:

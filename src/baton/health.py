@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from baton import routes
 from baton.broker_url import choose_broker_url
 from baton.clock import iso_utc, utc_from_seconds
-from baton.errors import AccessDeniedError, BatonError, UnexpectedAnswerError
+from baton.errors import AccessDeniedError, BatonError, SettingsError, UnexpectedAnswerError
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.metrics.catalog import VERSION_CONFLICTS
 from baton.metrics.tally import list_scopes, read_sums
@@ -36,6 +36,8 @@ POOLS: Final = (*routes.QUEUES, "beat")
 PROBE_SECONDS: Final = 60
 # Of its memory's limit, what a Redis may use before it is called short.
 MEMORY_SHARE: Final = 0.9
+T = TypeVar("T")
+
 _CHECKABLE: Final = frozenset({"redis", "rediss", "unix"})
 
 
@@ -149,7 +151,10 @@ def check_deployment(
 def broker_health(settings: ClientSettings, store_url: str) -> BrokerHealth:
     """Whether Celery's broker answers."""
     configured = settings.broker_url.get_secret_value() if settings.broker_url else None
-    url = choose_broker_url(store_url, configured)
+    try:
+        url = choose_broker_url(store_url, configured)
+    except SettingsError as error:  # none is named, and the store is a cluster
+        return {"address": None, "reachable": False, "problem": str(error)}
     if configured is not None and urlsplit(configured).scheme not in _CHECKABLE:
         return {"address": redact_url(configured), "reachable": None, "problem": None}
     problem = silence(store_url if configured is None else configured)
@@ -262,11 +267,29 @@ def count_conflicts(client: redis.Redis) -> int:
     return sum(count for each in sums for name, count in each.items() if name.startswith(prefix))
 
 
+class _Looks:
+    """What this user may not look at is left out, and said; it is no fault of the deployment's."""
+
+    def __init__(self) -> None:
+        self.denied: list[str] = []
+
+    def at(self, what: str, look: Callable[[], T], otherwise: T) -> T:
+        try:
+            return look()
+        except (AccessDeniedError, UnexpectedAnswerError):
+            self.denied.append(what)
+            return otherwise
+
+
 def _of_deployment(client: redis.Redis, registry: AgentRegistry, broker: BrokerHealth) -> Health:
-    facts, probed = _told_facts(client), probe(client)
-    pools, board = PoolBoard(client).list(), SweepBoard(client)
-    sweeps = [sweep_health(status) for status in board.list()]
-    problems = [*pool_problems(pools), *sweep_problems(sweeps)]
+    looks, probed = _Looks(), probe(client)
+    facts = looks.at("the server", lambda: server_facts(client), None)
+    pools = looks.at("the pools", PoolBoard(client).list, None)
+    found: list[SweepStatus] = looks.at("the sweeps", SweepBoard(client).list, [])
+    sweeps = [sweep_health(status) for status in found]
+    active = looks.at("the agents", registry.count_active, 0)
+    conflicts = looks.at("the counts", lambda: count_conflicts(client), 0)
+    problems = [*([] if pools is None else pool_problems(pools)), *sweep_problems(sweeps)]
     if broker["problem"] is not None:
         problems.insert(0, f"broker: {broker['problem']}")
     if probed["problem"] is not None:
@@ -274,33 +297,29 @@ def _of_deployment(client: redis.Redis, registry: AgentRegistry, broker: BrokerH
     return {
         "timestamp": _now(),
         "redis_status": _status(probed["problem"]),
-        "active_sessions": len(registry.list_active()),
-        "version_conflicts": count_conflicts(client),
+        "active_sessions": active,
+        "version_conflicts": conflicts,
         "overall_status": "healthy",
         "redis": facts,
         "probe": probed,
         "broker": broker,
-        "pools": {pool.pool: pool.up for pool in pools},
+        "pools": {pool.pool: pool.up for pool in pools or ()},
         "sweeps": sweeps,
         "archive": None,
         "problems": problems,
-        "warnings": [*_told_warnings(facts, probed)],
+        "warnings": [*_told_warnings(facts, probed, looks.denied)],
     }
 
 
-def _told_warnings(facts: RedisHealth | None, probed: ProbeHealth) -> Iterator[str]:
+def _told_warnings(
+    facts: RedisHealth | None, probed: ProbeHealth, denied: Sequence[str]
+) -> Iterator[str]:
     if facts is not None:
         yield from redis_warnings(facts)
     if probed["denied"]:
         yield "this Redis user may not write the probe: whether writes are taken was not tried"
-
-
-def _told_facts(client: redis.Redis) -> RedisHealth | None:
-    """None where this user may not ask."""
-    try:
-        return server_facts(client)
-    except (AccessDeniedError, UnexpectedAnswerError):
-        return None
+    if denied:
+        yield f"this Redis user may not look at {', '.join(denied)}"
 
 
 def _unreachable(problem: str, broker: BrokerHealth) -> Health:

@@ -17,8 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from runner_functions import NAMES
 
+from anthropic_bench import KEY, PRICES
 from baton import ChildTask, ClientSettings, RedisSwarmCoordinator, routes
-from baton.metrics.catalog import BY_NAME, CATALOG, HANDOFF_ENDS, NODE_ENDS
+from baton.handoff.totals import Totals
+from baton.metrics.catalog import BY_NAME, CATALOG, HANDOFF_ENDS, NODE_ENDS, TOKEN_KINDS
+from baton.testing.fake_anthropic import FakeAnthropic
 from waiting import until
 from workers.pools import pools, worker_command
 
@@ -30,9 +33,6 @@ pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-5f1e8c"
 RUNNERS = json.dumps({name: f"runner_functions:{name}" for name in NAMES})
-# The lead's hooks, which nothing feeds yet.
-LATER = {"baton_archive_due_sessions"}
-STATE_ONLY = {"baton_sweep_seconds_since_success"}
 
 
 def _four_free_ports() -> int:
@@ -156,7 +156,7 @@ def test_every_metric_is_exposed_and_those_of_the_alerts_too(running, swarm, fir
             for family in text_string_to_metric_families(_fetch(first_port, pool))
         }
 
-    wanted = {metric.name for metric in CATALOG} - LATER
+    wanted = {metric.name for metric in CATALOG}
 
     def missing():
         exposed = names()
@@ -222,6 +222,50 @@ def test_processes_of_a_pool_are_summed_and_one_takes_over(running, swarm, first
     again = _hand_off(swarm, [("task", "pause")])
     again.wait(timeout_seconds=60)
     until(lambda: answers() == 9)
+
+
+@pytest.fixture
+def fake():
+    with FakeAnthropic(prices=PRICES, workspaces={KEY: "ours"}) as server:
+        yield server
+
+
+def test_tokens_dollars_and_the_cache_agree_with_the_trees(stack, fake, first_port):
+    """What models were paid for, as `baton handoff show` sums it up, to the last token and cent."""
+    running = stack(
+        "agents", "context", "lifecycle", beat=True,
+        env={
+            "BATON_ANTHROPIC_API_KEY": KEY,
+            "BATON_ANTHROPIC_BASE_URL": fake.base_url,
+            "BATON_NODE_SWEEP_SECONDS": "0.5",
+            "BATON_METRICS_PORT": str(first_port),
+        },
+    )  # fmt: skip
+    with RedisSwarmCoordinator(redis_url=running.url) as swarm:
+        agent = swarm.register_agent("sonnet_coordinator", 200_000)
+        swarm.update_context("A lease lasts thirty seconds, and is renewed.\n" * 500, agent)
+        tasks = [ChildTask(f"task {n}", "anthropic") for n in range(4)]
+        handoff = swarm.hand_off(agent, tasks)
+        assert handoff.wait(timeout_seconds=60).state == "done"
+        totals = Totals.of(handoff.nodes())
+    assert totals.cost_usd > 0
+
+    def told():
+        return _scrape(first_port, "agents")
+
+    until(lambda: told()["baton_node_runs_total", "ok", "anthropic"] == 4)
+    scraped = told()
+    assert scraped["baton_cost_usd_total",] == pytest.approx(float(totals.cost_usd), abs=1e-9)
+    for kind in TOKEN_KINDS:
+        used = getattr(totals.usage, f"{kind}_tokens")
+        assert scraped["baton_tokens_total", kind] == used
+    cache = totals.cache
+    assert cache.hits > 0
+    assert scraped["baton_prompt_cache_hits_total",] == cache.hits
+    assert scraped["baton_prompt_cache_writes_total",] == cache.writes
+    assert scraped["baton_prompt_cache_tokens_total", "read"] == cache.read_tokens
+    assert scraped["baton_prompt_cache_saved_usd",] == pytest.approx(float(cache.saved_usd))
+    assert KEY not in _fetch(first_port, "agents")
 
 
 def test_retried_nodes_are_counted_as_they_end_again(running, swarm, first_port, tmp_path):

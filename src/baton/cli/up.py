@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,19 +14,30 @@ from baton.cli.exits import CANCELLED, DONE, FAILED, USAGE, epilog
 from baton.cli.interrupts import signals
 from baton.cli.options import Json  # noqa: TC001 - Typer reads it
 
+MetricsPort = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=65_000,
+        help="First port of the pools' Prometheus endpoints, on 127.0.0.1; 0: none. "
+        "BATON_METRICS_PORT goes before.",
+    ),
+]
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(
     epilog=epilog("BATON_AGENTS_THREADS=20 baton up", codes=(DONE, USAGE, FAILED, CANCELLED))
 )
-def up(as_json: Json = False) -> None:
+def up(as_json: Json = False, metrics_port: MetricsPort = 9464) -> None:
     """Run Redis (embedded if none is reachable), the worker pools and beat.
 
     Ctrl-C stops all that it started; a second one at once. With --json one object is printed
     when every pool is up. Exit code 5 means that it was stopped before that was tried.
     """
-    arguments = ("--ready-fd", "1") if as_json else ()
+    arguments = ["--metrics-port", str(metrics_port)]
+    arguments += ["--ready-fd", "1"] if as_json else []
     environ = environment(find_checkout(), {})
     sys.stdout.flush()
     sys.stderr.flush()

@@ -100,6 +100,7 @@ class AgentRegistry:
             InvalidInputError: a time is not positive, or the client decodes its answers.
         """
         self._redis = require_binary(redis_client)
+        self._client = redis_client
         self._dead_after_ms = _milliseconds(dead_after_seconds, "dead_after_seconds")
         self._retention_ms = _milliseconds(retention_seconds, "retention_seconds")
 
@@ -189,6 +190,14 @@ class AgentRegistry:
             answer = _ACTIVE(self._redis, [INDEX], [self._dead_after_ms])
             scores = [(member, float(score)) for member, score in _pairs(answer)]
             return self._read(scores)
+
+    def count_active(self) -> int:
+        """How many those are. Needs no more than the right to read."""
+        with redis_errors(self._redis):
+            seconds, microseconds = self._client.time()
+            since_ms = seconds * 1000 + microseconds // 1000 - self._dead_after_ms
+            count: Any = self._client.zcount(INDEX, since_ms, "+inf")
+        return int(count)
 
     def live_among(self, agent_ids: Collection[str]) -> set[str]:
         """Those of `agent_ids` that are registered and not marked dead."""
