@@ -188,7 +188,8 @@ def _mixed(hashes: Codes) -> Codes:
     mixed = mixed * np.uint32(0x7FEB352D)
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x846CA68B)
-    return mixed ^ (mixed >> np.uint32(16))
+    mixed ^= mixed >> np.uint32(16)
+    return mixed
 
 
 def _shifted(flags: _Flags) -> _Flags:
