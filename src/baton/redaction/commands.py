@@ -77,7 +77,7 @@ def _judge_option(subject: Subject, start: int, end: int) -> Sequence[Candidate]
     value = values.read_value(view, end)
     if value is None:
         return ()
-    text = view[value.start : value.end]
+    text = value.text(view)
     acl = view[start:end].endswith(b">")
     if len(text) < 4 or values.is_no_value(text) or values.is_reference(text):
         return ()
@@ -101,7 +101,7 @@ def _judge_pair(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
     value = values.read_value(view, end)
     if value is None:
         return ()
-    text = view[value.start : value.end]
+    text = value.text(view)
     if text.isdigit() or values.is_no_value(text) or values.is_reference(text):
         return ()
     return (Candidate(value.start, value.end, "password", "option", RANK_NAMED),)
@@ -113,7 +113,7 @@ def _judge_call(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     value = values.read_value(view, begin)
     if value is None or not value.quote:
         return ()
-    text = view[value.start : value.end]
+    text = value.text(view)
     if values.is_no_value(text) or values.is_talk(text) or not values.is_mixed(text):
         return ()
     return (Candidate(value.start, value.end, "password", "call", RANK_NAMED),)
@@ -128,7 +128,7 @@ def _judge_talk(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     value = values.read_value(view, begin if quoted else end)
     if value is None:
         return ()
-    text = view[value.start : value.end]
+    text = value.text(view)
     if (
         len(text) < 5
         or values.is_no_value(text)

@@ -20,6 +20,7 @@ _VALUES: Final = re.compile(rb'"([^"]*+)"(?:[ \t\r\n]*+(:))?|(-?\d[\d.eE+-]*+)')
 _LEAST_BYTES: Final = {1: 4, 3: 9}
 _NUMBER_BYTES: Final = b"0123456789+-.eE"
 _BLANKS: Final = b" \t\r\n"
+_NEAR_BYTES: Final = 256
 _MAX_ESCAPE_BYTES: Final = 6
 _MAX_NUMBER_BYTES: Final = 4_300
 
@@ -75,8 +76,7 @@ class JsonFitter:
                     yield part if start == part.start else part._replace(start=start), is_number
 
     def _fit(self, candidate: Candidate) -> Iterator[tuple[Candidate, bool]]:
-        while self._end < candidate.start:
-            self._advance()
+        self._seek(candidate.start)
         if candidate.kind == WITHHELD:
             yield from self._withheld(candidate)
             return
@@ -90,22 +90,28 @@ class JsonFitter:
 
     def _withheld(self, candidate: Candidate) -> Iterator[tuple[Candidate, bool]]:
         """Every value in the range that is long enough to be a secret, in one pass of `re`."""
-        first = self._start - 1 if self._in_string else self._number_start(candidate.start)
-        for found in _VALUES.finditer(self._plain, max(0, first)):
+        first = self._number_start(candidate.start)
+        if self._in_string:
+            first = self._end + 1
+            if not self._is_key():
+                yield self._clipped(candidate, self._start, self._end), False
+        for found in _VALUES.finditer(self._plain, first):
             if found.start() >= candidate.end:
                 return
             group = 1 if found[3] is None else 3
             start, end = found.span(group)
             if found[2] is None and end - start >= _LEAST_BYTES[group]:
-                if group == 1 and not candidate.start <= start <= end <= candidate.end:
-                    start, end = self._clipped(candidate, start, end)
-                yield candidate._replace(start=start, end=end), group == 3
+                if end > candidate.end and group == 1:
+                    yield self._clipped(candidate, start, end), False
+                else:
+                    yield Candidate(start, end, WITHHELD, candidate.rule, 0), group == 3
 
-    def _clipped(self, candidate: Candidate, start: int, end: int) -> tuple[int, int]:
+    def _clipped(self, candidate: Candidate, start: int, end: int) -> Candidate:
         """A string's part in the candidate, without half an escape."""
-        return self._whole_escapes(
+        begin, until = self._whole_escapes(
             max(start, candidate.start), min(end, candidate.end), start, end
         )
+        return candidate._replace(start=begin, end=until)
 
     def _part(self, candidate: Candidate, start: int, end: int) -> Iterator[tuple[Candidate, bool]]:
         if not self._in_string:
@@ -134,13 +140,18 @@ class JsonFitter:
     def _splits_escape(self, at: int, first: int) -> bool:
         """Whether an escape begins before `at`, not before `first`, and ends after it."""
         if self._view[at : at + 1] == self._view[at - 1 : at] == ESCAPED_BACKSLASH:
-            before = self._view[first:at]
-            return (len(before) - len(before.rstrip(ESCAPED_BACKSLASH))) % 2 == 1
+            return self._escaped_backslashes_before(at, first) % 2 == 1
         back = self._escapes.rfind(b"\\", max(first, at - _MAX_ESCAPE_BYTES + 1), at)
         if back < 0:
             return False
         size = _MAX_ESCAPE_BYTES if self._escapes[back + 1 : back + 2] == b"u" else 2
         return at < back + size
+
+    def _escaped_backslashes_before(self, at: int, first: int) -> int:
+        near = self._view[max(first, at - _NEAR_BYTES) : at]
+        if not near.strip(ESCAPED_BACKSLASH):
+            near = self._view[first:at]
+        return len(near) - len(near.rstrip(ESCAPED_BACKSLASH))
 
     def _is_key(self) -> bool:
         at = self._end + 1
@@ -152,6 +163,15 @@ class JsonFitter:
         self._start = self._end + 1
         self._end = self._next_quote(self._start)
         self._in_string = not self._in_string
+
+    def _seek(self, at: int) -> None:
+        """Go to the part that holds `at`; quotes are counted, not stepped through."""
+        if self._end >= at:
+            return
+        if self._plain.count(b'"', self._end, at) % 2:
+            self._in_string = not self._in_string
+        self._start = self._plain.rfind(b'"', self._end, at) + 1
+        self._end = self._next_quote(at)
 
     def _next_quote(self, at: int) -> int:
         found = self._plain.find(b'"', at)

@@ -45,6 +45,8 @@ _PLAIN_LINE: Final = re.compile(
 _YAML_LINE: Final = re.compile(rb"[ \t]*(?:- )?[\w.-]*")
 _LINE_END: Final = re.compile(rb"[ \t]*(?:\r?[\n\f]|$|#)")
 _LEFT_BYTES: Final = 80
+_LONG_TAILS: Final = frozenset({b":=", b"=>", b"->"})
+_TAILS: Final = {b"\x9a": b":", b"\x92": b"=>"}  # a full-width colon, an arrow
 _ARGUMENT: Final = (b",", b"(")
 
 
@@ -66,7 +68,7 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
         return [
             _candidate(each, kind)
             for each in values.read_list(view, end)
-            if _is_password_in_list(view[each.start : each.end])
+            if _is_password_in_list(each.text(view))
         ]
     named = _around(view, start, end)
     whole_word = named.separator == b"=" and _is_plain_line(named)
@@ -77,7 +79,7 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
         return ()  # a URL's user; what is behind it is found by the URL
     named = named._replace(after=view[value.end : value.end + 40])
     judged = _is_password if kind == "password" else _is_secret
-    if not judged(view[value.start : value.end], value, named):
+    if not judged(value.text(view), value, named):
         return ()
     return (_candidate(value, kind),)
 
@@ -118,8 +120,8 @@ def _around(view: bytes, start: int, end: int) -> _Named:
     first = max(0, start - _LEFT_BYTES)
     line = max(first, view.rfind(b"\n", first, start) + 1, view.rfind(b"\f", first, start) + 1)
     separator = anchor.lstrip(b"\x02\x03").rstrip(b" \t")
-    tail = re.search(rb"(?::=|=>|->|[=:,(>]|\xef\xbc\x9a|\xe2\x86\x92)$", separator)
-    return _Named(anchor, tail[0] if tail else b"", view[line:start], b"")
+    tail = separator[-2:] if separator[-2:] in _LONG_TAILS else separator[-1:]
+    return _Named(anchor, _TAILS.get(tail, tail), view[line:start], b"")
 
 
 def _is_plain_line(named: _Named) -> bool:
@@ -201,4 +203,4 @@ def _candidate(value: Value, kind: str) -> Candidate:
     return Candidate(value.start, value.end, told, "named", RANK_NAMED)
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=4)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=5)

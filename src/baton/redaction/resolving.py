@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baton.redaction.finding import RANK_ADDRESS, Candidate
+from baton.redaction.finding import RANK_ADDRESS, WITHHELD, Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,8 @@ def without_overlaps(candidates: Iterable[Candidate]) -> list[Candidate]:
 def _joined(ordered: Iterable[Candidate]) -> list[Candidate]:
     found: list[Candidate] = []
     for each in ordered:
-        if found and each.start < found[-1].end:
+        touches = found and found[-1].kind == each.kind == WITHHELD and each.start == found[-1].end
+        if touches or (found and each.start < found[-1].end):
             last = found[-1]
             name = min(last, each, key=lambda candidate: candidate.rank)
             found[-1] = name._replace(start=last.start, end=max(last.end, each.end))

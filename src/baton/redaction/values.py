@@ -32,6 +32,7 @@ _BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,256}+""")
 _FIELD_END: Final = re.compile(
     rb"&(?=[\w.%-]{1,40}=)|[,;|](?=$|\s|[\w.-]{1,40}[=:])|[)}\]<>]|;|\xe2\x80\xa6"
 )
+_MARKS: Final = re.compile(rb"[&,;|)}\]<>\xe2]")
 _LIST_ITEM: Final = re.compile(
     rb"""\s{0,16}(?:"([^"\n\x03]{1,256}+)"|'([^'\n\x03]{1,256}+)')\s{0,16}(,|\])"""
 )
@@ -72,11 +73,11 @@ _MAX_NAME_BYTES: Final = 40
 _ALL_DIGITS: Final = b"0123456789"
 _ALL_LETTERS: Final = bytes(byte for byte in range(256) if byte >= 128 or chr(byte).isalpha())
 # A longer one is no plain words, and its first bytes tell how random it is.
-_LOOK_AT_BYTES: Final = 64
+_LOOK_AT_BYTES: Final = 128
 _TOKEN_CHARS: Final = re.compile(rb"[A-Za-z0-9_.\-/+=~:$%!@#^*?&\x02\\]+")
 _LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
 _WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
-_ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9+/=_-]+")
+_ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 _NAME_LIKE: Final = re.compile(NAMES.encode(), re.IGNORECASE)
 _TALK: Final = re.compile(TALK.encode(), re.IGNORECASE)
 
@@ -87,6 +88,10 @@ class Value(NamedTuple):
     start: int
     end: int
     quote: bytes
+
+    def text(self, view: bytes) -> bytes:
+        """What it is judged by: its begin, which tells as much as the whole."""
+        return view[self.start : min(self.end, self.start + _LOOK_AT_BYTES)]
 
 
 def read_value(view: bytes, at: int, *, whole_word: bool = False) -> Value | None:
@@ -115,7 +120,7 @@ def _read_bare(view: bytes, at: int, *, whole_word: bool) -> Value | None:
         return None
     start, end = bare.span()
     if not whole_word:
-        cut = _FIELD_END.search(view, start + 1, end)
+        cut = _FIELD_END.search(view, start + 1, end) if _MARKS.search(view, start, end) else None
         end = cut.start() if cut and not view.startswith((b"<", b"$", b"{", b"["), start) else end
         end = start + len(view[start:end].rstrip(b".,;:?"))
     return Value(start, end, b"") if end > start else None
@@ -185,7 +190,8 @@ def looks_like_token(value: bytes, *, at_least: int = 8) -> bool:
         return False
     digits = _digits(value)
     if digits in {0, len(value)}:
-        return digits == 0 and len(value) >= 20 and _entropy_bits(value) >= 4.0
+        random = len(value) >= 20 and len(set(value)) >= 16 and _entropy_bits(value) >= 4.0
+        return digits == 0 and random
     return len(set(value)) >= min(6, at_least) and not _is_words(value)
 
 
@@ -193,7 +199,7 @@ def looks_random(value: bytes) -> bool:
     """A stricter form of `looks_like_token`, for names that say little: length and entropy."""
     if len(value) < 20 or not _ALPHANUMERIC.fullmatch(value) or not looks_like_token(value):
         return False
-    return _entropy_bits(value) >= 3.0 and not _is_words(value)
+    return len(set(value)) >= 8 and _entropy_bits(value) >= 3.0 and not _is_words(value)
 
 
 def _is_words(value: bytes) -> bool:
