@@ -37,6 +37,28 @@ class AppSettings(ClientSettings):
     access_sweep_seconds: float = Field(
         default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the drain of access notes."
     )
+    age_sweep_seconds: float = Field(
+        default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the look at due sessions."
+    )
+    reconcile_sweep_seconds: float = Field(
+        default=3600.0,
+        ge=0.5,
+        le=DAY_SECONDS,
+        description="Period of the search for sessions that the due index does not know; new ones "
+        "become known by it.",
+    )
+    archive_sweep_seconds: float = Field(
+        default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the archiving of due sessions."
+    )
+    settle_sweep_seconds: float = Field(
+        default=300.0,
+        ge=0.5,
+        le=DAY_SECONDS,
+        description="Period of putting the archive right after crashes.",
+    )
+    purge_sweep_seconds: float = Field(
+        default=600.0, ge=0.5, le=DAY_SECONDS, description="Period of the purge."
+    )
     audit_seal_seconds: float = Field(
         default=60.0,
         ge=0.5,

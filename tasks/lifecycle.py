@@ -28,6 +28,18 @@ def sweep_access(self: Task[Any, Any]) -> int | None:
     return services_of(self).sweeps.access()
 
 
+@shared_task(name=routes.AGE, bind=True)
+def age(self: Task[Any, Any]) -> int | None:
+    """Look at sessions whose time has come."""
+    return services_of(self).sweeps.age()
+
+
+@shared_task(name=routes.RECONCILE, bind=True)
+def reconcile(self: Task[Any, Any]) -> int | None:
+    """Find sessions that the due index does not know."""
+    return services_of(self).sweeps.reconcile()
+
+
 @shared_task(name=routes.SEAL_AUDIT, bind=True)
 def seal_audit(self: Task[Any, Any]) -> int | None:
     """Seal and anchor the audit trails."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from celery import Task
 
+    from baton.archive.requests import RequestDesk
+    from baton.archive.service import ArchiveService
     from baton.handoff.engine import HandoffEngine
     from baton.lifecycle.sweeps import Sweeps
     from baton.store.contexts import ContextStore
@@ -22,6 +24,14 @@ class Services(Protocol):
     @property
     def store(self) -> ContextStore:
         """The contexts."""
+
+    @property
+    def archive(self) -> ArchiveService:
+        """The archive, in the pool that has it."""
+
+    @property
+    def archive_desk(self) -> RequestDesk:
+        """Where requests to the archive are left and answered."""
 
     @property
     def sweeps(self) -> Sweeps:

@@ -104,7 +104,7 @@ app = BatonApp(
     "baton",
     amqp=ResilientAMQP,
     events=ReferenceEvents,
-    include=["tasks.context", "tasks.handoff", "tasks.lifecycle"],
+    include=["tasks.archive", "tasks.context", "tasks.handoff", "tasks.lifecycle"],
 )
 app.add_defaults(_options)
 app.steps["worker"].add(VisibilityHeartbeat)

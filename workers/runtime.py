@@ -20,6 +20,8 @@ from baton.agents.metered import MeteredCatalog
 from baton.agents.prices import PriceTable
 from baton.agents.rate_limits import RateLimit, RateLimits
 from baton.agents.warming import Warming
+from baton.archive.opening import ledger_path, open_archive
+from baton.archive.requests import RequestDesk
 from baton.dispatch import CeleryDispatcher
 from baton.errors import BatonError, SettingsError
 from baton.handoff.engine import HandoffEngine
@@ -29,6 +31,11 @@ from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
 from baton.handoff.validation import configured_validator
 from baton.handoff.view import HandoffView
+from baton.lifecycle.aging import Aging
+from baton.lifecycle.archiving import ArchivePasses
+from baton.lifecycle.configured import configured_durations
+from baton.lifecycle.due_index import DueIndex
+from baton.lifecycle.facts import SessionFactsReader
 from baton.lifecycle.sweeps import Periods, Sweeps
 from baton.metrics.tally import RedisTally
 from baton.redis_client import connect
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
 
     from baton.agents.catalog import RunnerCatalog
     from baton.agents.runner import Runner
+    from baton.archive.service import ArchiveService
     from baton.store.contexts import ContextStore
     from config.settings import AppSettings
 
@@ -61,6 +69,11 @@ def sweep_periods(settings: AppSettings) -> Periods:
         settings.agent_sweep_seconds,
         settings.access_sweep_seconds,
         settings.audit_seal_seconds,
+        settings.age_sweep_seconds,
+        settings.reconcile_sweep_seconds,
+        settings.archive_sweep_seconds,
+        settings.settle_sweep_seconds,
+        settings.purge_sweep_seconds,
     )
 
 
@@ -138,10 +151,40 @@ class Runtime:
             self._redis,
             engine=self.engine,
             registry=self.registry,
-            drain=AccessDrain(self._redis, self.store),
+            drain=self._drain,
             trail=self.store.audit,
+            aging=Aging(self._redis, self.store, self._drain, self._facts, self._due),
+            archiving=ArchivePasses(
+                lambda: self.archive, ledger_path(settings), self._facts, self._due
+            ),
             periods=sweep_periods(settings),
         )
+
+    @cached_property
+    def archive(self) -> ArchiveService:
+        """The archive, which one process at a time has.
+
+        Raises:
+            ArchiveBusyError: another process has it.
+        """
+        return open_archive(self._settings, self._redis, self.store)
+
+    @cached_property
+    def archive_desk(self) -> RequestDesk:
+        """Where requests to the archive are left and answered."""
+        return RequestDesk(self._redis)
+
+    @cached_property
+    def _drain(self) -> AccessDrain:
+        return AccessDrain(self._redis, self.store)
+
+    @cached_property
+    def _facts(self) -> SessionFactsReader:
+        return SessionFactsReader(self._redis, configured_durations(self._settings))
+
+    @cached_property
+    def _due(self) -> DueIndex:
+        return DueIndex(self._redis)
 
     def _open_anthropic(self) -> Runner:
         settings = self._settings
@@ -175,6 +218,8 @@ class Runtime:
         self._keeper.close()
         if "_runners" in self.__dict__:
             self._runners.close()
+        if "archive" in self.__dict__:
+            self.archive.close()
         if "store" in self.__dict__:
             self.store.close()
         self._meter.close()

@@ -46,6 +46,10 @@ class CeleryDispatcher:
         """Publish `handoff.join`."""
         self._send(routes.JOIN, [(handoff_id,)])
 
+    def ask_archive(self, request_id: str) -> None:
+        """Publish `archive.do`."""
+        self._send(routes.ARCHIVE_DO, [(request_id,)])
+
     def backlog(self) -> int:
         """Messages in the agents' queue that no worker has taken yet."""
         with (

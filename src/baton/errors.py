@@ -15,6 +15,7 @@ BatonError
 │   ├── AnchorUnavailableError     the heads of audit chains could not be kept, or read back
 │   ├── IndexUnavailableError      the archive's vector index did not answer, or takes no writes
 │   ├── ArchiveBusyError           another process has the archive's folder
+│   ├── ArchiveAnswerError         the archive's pool did not answer, or not in a way we know
 │   ├── ColdStoreUnavailableError  the archive's files cannot be written or read now
 │   └── EmbeddedRedisError         the embedded server could not be started
 └── PermanentError                 trying again will not help
@@ -42,6 +43,7 @@ BatonError
     ├── ContextCorruptError        stored bytes are not what was stored
     │   ├── SealBrokenError        what was sealed does not open with this key, in this place
     │   └── ColdStoreCorruptError  a file of the archive, or a copy in it, is damaged
+    ├── ArchiveNotInstalledError   Baton was installed without the archive's packages
     ├── EmbedderUnavailableError   the embedding model is not there, or cannot be loaded
     ├── IndexCorruptError          the vector index's files are damaged; it can be made anew
     ├── IndexModelError            the vector index holds another model's vectors
@@ -126,6 +128,10 @@ class AnchorUnavailableError(TransientError):
 
 class IndexUnavailableError(TransientError):
     """The vector index at <place> did not <call> (<reason>); nothing of the archive is lost."""
+
+
+class ArchiveAnswerError(TransientError):
+    """The archive's pool gave no answer for <n> s; it may be busy, or not run."""
 
 
 class ColdStoreUnavailableError(TransientError):
@@ -255,6 +261,10 @@ class ContextCorruptError(PermanentError):
 
 class SealBrokenError(ContextCorruptError):
     """<part> does not open under <key>: it was changed, moved, or sealed under another key."""
+
+
+class ArchiveNotInstalledError(PermanentError):
+    """The archive needs a package that is not installed (<name>); pip install 'baton[archive]'."""
 
 
 class EmbedderUnavailableError(PermanentError):

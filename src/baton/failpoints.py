@@ -75,6 +75,20 @@ FAILPOINTS: Final[Mapping[str, str]] = MappingProxyType(
         "retry.published": "what goes again is published",
         "store.committing": "a context's new chunks are about to be staged and committed",
         "store.committed": "the new version is committed; the writer does not know it",
+        "archive.dumped": "a session to archive is read; nothing is written",
+        "archive.keyed": "its shelf and wrapped data key are in the ledger; nothing lies there",
+        "archive.stored": "its chunks and its catalogue are sealed segments; nobody has looked at them",
+        "archive.verified": "they are read back and verified; none of its passages is in the index",
+        "archive.indexed": "its passages are in the index; the ledger names no copy",
+        "archive.recorded": "the ledger names the copy; Redis has the session, whole",
+        "archive.clearing": "Redis has let go of the session, or of some chunks of it",
+        "archive.cleared": "Redis has a tombstone; the ledger does not say so",
+        "restore.read": "a copy is read; nothing is written",
+        "restore.staged": "its chunks are staged in Redis; the tombstone is there",
+        "restore.restored": "the session is in Redis; who asked does not know",
+        "purge.key_destroyed": "a copy's data key is destroyed; rows, segments and tombstone are there",
+        "purge.rows_deleted": "its rows and segments are gone; its tombstone is there",
+        "purge.buried": "its tombstone is gone; the ledger does not say so",
     }
 )
 

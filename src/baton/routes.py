@@ -13,6 +13,12 @@ SWEEP_AGENTS: Final = "lifecycle.sweep_agents"
 SWEEP_NODES: Final = "lifecycle.sweep_nodes"
 SWEEP_ACCESS: Final = "lifecycle.sweep_access"
 SEAL_AUDIT: Final = "lifecycle.seal_audit"
+AGE: Final = "lifecycle.age"
+RECONCILE: Final = "lifecycle.reconcile"
+ARCHIVE_DUE: Final = "archive.sweep_due"
+ARCHIVE_SETTLE: Final = "archive.settle"
+ARCHIVE_PURGE: Final = "archive.sweep_purge"
+ARCHIVE_DO: Final = "archive.do"
 
 AGENTS: Final = "agents"
 CONTEXT: Final = "context"
@@ -34,4 +40,10 @@ QUEUE_OF: Final[dict[str, str]] = {
     SWEEP_NODES: LIFECYCLE,
     SWEEP_ACCESS: LIFECYCLE,
     SEAL_AUDIT: LIFECYCLE,
+    AGE: LIFECYCLE,
+    RECONCILE: LIFECYCLE,
+    ARCHIVE_DUE: ARCHIVE,
+    ARCHIVE_SETTLE: ARCHIVE,
+    ARCHIVE_PURGE: ARCHIVE,
+    ARCHIVE_DO: ARCHIVE,
 }

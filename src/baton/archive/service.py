@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from baton.archive.archivist import ARCHIVE_AGENT, Archived
 from baton.archive.searching import Filters
+from baton.clock import iso_utc, utc_from_ms
 from baton.errors import PermanentError
 from baton.ids import check_id
 from baton.redis_client import redis_errors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from baton.archive.archivist import Archivist, Progress
     from baton.archive.eraser import Eraser
+    from baton.archive.folder_lock import FolderLock
     from baton.archive.ledger import Erasure, Ledger, ShelfRecord, Totals
     from baton.archive.restorer import Restorer
     from baton.archive.searching import ArchiveHit, ArchiveSearch
@@ -56,6 +58,7 @@ class ArchiveService:
         reindexer: Reindexer,
         search: ArchiveSearch,
         index: VectorIndex,
+        lock: FolderLock,
     ) -> None:
         self._redis = redis_client
         self._shelves = shelves
@@ -66,6 +69,7 @@ class ArchiveService:
         self._reindexer = reindexer
         self._search = search
         self._index = index
+        self._lock = lock
         self._turn = threading.RLock()
 
     @property
@@ -237,6 +241,23 @@ class ArchiveService:
         """What is archived, by shelf."""
         return self.ledger.all("archived")
 
+    def listing(self) -> list[dict[str, Any]]:
+        """What is archived, as JSON takes it: no keys, no names of segments."""
+        return [
+            {
+                "session_id": record.session,
+                "version": record.version,
+                "owner": record.owner,
+                "size_bytes": record.size_bytes,
+                "passages": record.passage_count,
+                "index_state": record.index_state,
+                "archived_at": iso_utc(utc_from_ms(record.archived_at_ms)),
+                "purge_at": None if record.hold else iso_utc(utc_from_ms(record.purge_at_ms)),
+                "hold": record.hold or None,
+            }
+            for record in self.archived()
+        ]
+
     def totals(self) -> Totals:
         """What there is."""
         return self.ledger.totals()
@@ -247,11 +268,12 @@ class ArchiveService:
             return self._index.check()
 
     def close(self) -> None:
-        """Let go of files and connections. Idempotent."""
+        """Let go of files, connections and the folder, for good. Once."""
         with self._turn:
             self._index.close()
             self._shelves.ledger.close()
             self._shelves.segments.close()
+            self._lock.release()
 
     @contextmanager
     def _taking_turns(self, agent_id: str) -> Iterator[None]:

@@ -30,6 +30,8 @@ COMMANDS: Final = {
     "context": "Put, get, compare, merge and export contexts.",
     "audit": "Show, verify, seal and export what was done to sessions.",
     "keys": "Create, list and rotate the master keys of sealed sessions.",
+    "lifecycle": "Tell and change what becomes of sessions as time passes.",
+    "archive": "Archive sessions, search them by meaning, restore and purge them.",
     "handoff": "Submit handoffs, watch them, cancel them.",
     "acl": "Render, apply and check the Redis users of a deployment.",
     "agents": "List the registered agents.",

@@ -1,4 +1,4 @@
-"""The scheduled passes: nodes, agents, notes, seals. Idempotent; a period runs once."""
+"""The scheduled passes. Idempotent; a period runs once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import redis
 
     from baton.handoff.engine import HandoffEngine
+    from baton.lifecycle.aging import Aging
+    from baton.lifecycle.archiving import ArchivePasses
     from baton.lifecycle.sweep_board import SweepRun
     from baton.store.audit import AuditTrail
     from baton.store.drain import AccessDrain
@@ -29,6 +31,11 @@ class Periods:
     agents_seconds: float
     access_seconds: float
     audit_seconds: float
+    age_seconds: float
+    reconcile_seconds: float
+    archive_seconds: float
+    settle_seconds: float
+    purge_seconds: float
 
     def of(self, name: str) -> float:
         """The period of one sweep."""
@@ -55,6 +62,8 @@ class Sweeps:
         registry: AgentRegistry,
         drain: AccessDrain,
         trail: AuditTrail,
+        aging: Aging,
+        archiving: ArchivePasses,
         periods: Periods,
     ) -> None:
         self._board = SweepBoard(redis_client)
@@ -62,6 +71,8 @@ class Sweeps:
         self._registry = registry
         self._drain = drain
         self._trail = trail
+        self._aging = aging
+        self._archiving = archiving
         self._periods = periods
 
     def nodes(self) -> int | None:
@@ -83,6 +94,31 @@ class Sweeps:
             AnchorUnavailableError: what was sealed is anchored in the next period.
         """
         return self._once("audit", lambda _run: self._trail.seal_all())
+
+    def age(self) -> int | None:
+        """Look at sessions whose time has come; how many are to be archived from now on."""
+        return self._once("age", self._aging.age)
+
+    def reconcile(self) -> int | None:
+        """Find sessions that the due index does not know; how many sessions there are."""
+        return self._once("reconcile", self._aging.reconcile)
+
+    def archive(self) -> int | None:
+        """Archive what is due; how many sessions.
+
+        Raises:
+            EmbedderUnavailableError, IndexUnavailableError, ColdStoreUnavailableError: and the
+                like; what is due stays due.
+        """
+        return self._once("archive", self._archiving.archive_due)
+
+    def settle(self) -> int | None:
+        """Put the archive right after crashes; how many sessions."""
+        return self._once("settle", self._archiving.settle)
+
+    def purge(self) -> int | None:
+        """Erase archived sessions past their time; how many."""
+        return self._once("purge", self._archiving.purge)
 
     def _once(self, name: str, work: Callable[[SweepRun], int]) -> int | None:
         return self._board.run(name, self._periods.of(name), work)

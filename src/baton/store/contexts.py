@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from baton.content.compression import CODECS
 from baton.errors import InvalidInputError
@@ -229,6 +229,20 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         """Move the expiry of all keys of the session to the backstop from now."""
         keys = SessionKeys.of(session_id)
         with redis_errors(self._parts.redis):
+            self._parts.writer.refresh_expiry(keys)
+
+    def set_durations(
+        self, keys: SessionKeys, fields: Mapping[str, int | Literal[""]], agent_id: str
+    ) -> None:
+        """Note durations of a session's own, in ms, and give its keys the expiry these need.
+
+        See `baton.lifecycle.durations`, whose part it is.
+
+        Raises:
+            ContextNotFoundError, ContextArchivedError: it is not here.
+        """
+        with redis_errors(self._parts.redis):
+            self.moves.set_durations(keys, fields, agent_id)
             self._parts.writer.refresh_expiry(keys)
 
     def flush_notes(self) -> None:

@@ -1,0 +1,48 @@
+"""The archive's tasks: its scheduled passes, and what is asked of it on demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task
+
+from baton import routes
+from baton.archive.requests import perform, refuse
+from baton.errors import BatonError, TransientError
+from tasks.retrying import retry_or_give_up
+from tasks.services import services_of
+
+
+@shared_task(name=routes.ARCHIVE_DUE, bind=True)
+def sweep_due(self: Task[Any, Any]) -> int | None:
+    """Archive what is due."""
+    return services_of(self).sweeps.archive()
+
+
+@shared_task(name=routes.ARCHIVE_SETTLE, bind=True)
+def settle(self: Task[Any, Any]) -> int | None:
+    """Put the archive right after crashes."""
+    return services_of(self).sweeps.settle()
+
+
+@shared_task(name=routes.ARCHIVE_PURGE, bind=True)
+def sweep_purge(self: Task[Any, Any]) -> int | None:
+    """Erase archived sessions past their time."""
+    return services_of(self).sweeps.purge()
+
+
+@shared_task(name=routes.ARCHIVE_DO, bind=True)
+def do(self: Task[Any, Any], request_id: str) -> bool:
+    """Do what a request asks of the archive, and answer it where it was left."""
+    services = services_of(self)
+    desk = services.archive_desk
+    try:
+        return perform(services.archive, desk, request_id)
+    except TransientError as error:
+        again = retry_or_give_up(self, error)
+        if again is error:
+            refuse(desk, request_id, error)
+        raise again from error
+    except BatonError as error:
+        refuse(desk, request_id, error)
+        raise
