@@ -15,6 +15,7 @@ import redis
 
 from baton.embedded import EmbeddedRedis, running_url, server_folder
 from baton.handoff.view import HandoffView
+from baton.lifecycle.sweep_board import SweepBoard
 from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 
@@ -330,6 +331,20 @@ def test_status_shows_pools_with_restarts_and_waits(baton, client):
     shown = baton("status", code=1).stdout.decode()
     assert "backing_off, again in 4.5 s" in shown
     assert "missing: pools: agents not up" in shown
+
+
+def test_status_shows_sweeps_and_misses_late_ones(baton, client):
+    """A sweep that has not succeeded for three periods is exit code 1, and which it is."""
+    for pool in POOLS:
+        PoolBoard(client).report(pool, f"{pool}-1", {"pid": 7})
+    SweepBoard(client).run("nodes", 10, lambda _run: 3)
+    health = baton.json("status")
+    assert (health["overall_status"], health["probe"]["problem"]) == ("healthy", None)
+    assert b"on time" in baton("status").stdout
+    for field in ("succeeded_at_ms", "expected_since_ms"):
+        client.hincrby("sweep:{nodes}:status", field, -31_000)
+    shown = baton("status", code=1).stdout.decode()
+    assert "missing: sweep nodes is late (every 10 s; last 3" in shown
 
 
 def test_status_never_shows_a_password(alone):

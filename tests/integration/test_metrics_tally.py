@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -116,6 +118,26 @@ def test_forked_child_counts_for_itself_alone(redis_client, tally):
         "baton_nodes_total|ok": 1,
         "baton_nodes_total|lost": 1,
     }
+
+
+def test_command_that_lives_for_a_moment_counts_too(redis_client, context):
+    """`baton context put` sends what it counted before it ends."""
+    context("put", "notes", context.file("notes.md", b"some text"))
+    sums = read_sums(redis_client, CLIENTS)
+    assert sums["context_store_total|success"] == 1
+    assert sums["context_size_bytes|0"] == 1
+
+
+def test_process_that_closes_nothing_sends_at_its_exit(redis_client, redis_server):
+    """An orchestrator that just ends has told what it wrote."""
+    code = (
+        "from baton import RedisSwarmCoordinator as Swarm\n"
+        f"swarm = Swarm(redis_url={redis_server.url!r})\n"
+        "agent = swarm.register_agent('sonnet_coordinator', 1000)\n"
+        "swarm.update_context('text', agent)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert read_sums(redis_client, CLIENTS)["context_store_total|success"] == 1
 
 
 def test_series_stay_few_whatever_labels_come(redis_client, tally):
