@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of each of two files: some 15,000 tasks in both.
-FILE_BYTES: Final = 8 * 1024 * 1024
+# Of each of two files: some 10,000 tasks in both.
+FILE_BYTES: Final = 4 * 1024 * 1024
 
 _FORMAT: Final = "v1"
 _LINE_BYTES: Final = 8_192
