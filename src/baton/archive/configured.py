@@ -11,11 +11,11 @@ from baton.archive.eraser import Eraser
 from baton.archive.folder_lock import FolderLock
 from baton.archive.indexer import PassageIndexer
 from baton.archive.ledger import Ledger
+from baton.archive.metered import MeteredArchive
 from baton.archive.restorer import Restorer
 from baton.archive.searching import ArchiveSearch
 from baton.archive.segments import Segments
 from baton.archive.sentence_transformer import SentenceTransformerEmbedder
-from baton.archive.service import ArchiveService
 from baton.archive.settling import Reindexer, Settler
 from baton.archive.shelf_keys import ShelfKeys
 from baton.archive.shelves import Shelves
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import redis
 
     from baton.archive.embedder import Embedder
+    from baton.archive.service import ArchiveService
     from baton.key_providers.provider import KeyProvider
     from baton.settings import ClientSettings
     from baton.store.contexts import ContextStore
@@ -79,7 +80,7 @@ def _assembled(
     indexer = PassageIndexer(embedder, index, rules)
     archivist = Archivist(shelves, AccessDrain(redis_client, store), indexer, policy)
     eraser = Eraser(shelves, index)
-    return ArchiveService(
+    return MeteredArchive(
         redis_client,
         shelves,
         archivist,
@@ -90,6 +91,7 @@ def _assembled(
         ArchiveSearch(shelves, embedder, index),
         index,
         lock,
+        meter=store.meter,
     )
 
 

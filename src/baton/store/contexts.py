@@ -118,7 +118,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             backstop_ms=self.backstop_ms,
             caller=caller,
         )
-        self._meter = meter
+        self.meter = meter
         commits = MeteredCommits(
             redis,
             manifests,
@@ -259,7 +259,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         The store may still be used afterwards.
         """
         self._parts.notes.close()
-        self._meter.close()
+        self.meter.close()
 
 
 def _note_of_key_use(notes: AccessNotes) -> Callable[[SessionKeys, str], None]:
