@@ -58,7 +58,8 @@ def test_page_makes_series_of_sums():
     """Scaled, buckets cumulative, and `other` where a label was none of the listed."""
     sums = {
         "baton_nodes_total|ok": 7, "baton_nodes_total|other": 2,
-        "baton_cost_usd_total": 1_500_000_000, "baton_prompt_cache_saved_usd": -1_000_000, "context_store_duration_ms|0": 3,
+        "baton_cost_usd_total": 1_500_000_000, "baton_prompt_cache_saved_usd": -1_000_000,
+        "context_store_duration_ms|0": 3,
         "context_store_duration_ms|2": 1, "context_store_duration_ms|5": 1,
         "context_store_duration_ms|sum": 1_234_500_000, "baton_node_runs_total|mine|ok": 4,
         "baton_node_run_duration_seconds|mine|0": 4, "baton_node_run_duration_seconds|mine|sum": 9,
