@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from baton.metrics.catalog import BY_NAME, CATALOG
@@ -56,3 +59,14 @@ def test_alerts_name_only_metrics_and_labels_that_exist():
                 assert value in listed, rule["alert"]
             for label in re.findall(r"\$labels\.(\w+)", str(rule["annotations"])):
                 assert label in labels, rule["alert"]
+
+
+def test_alerts_fire_when_they_should_and_not_else():
+    """`alerts_test.yml`, by Prometheus' own tool; where that is not installed, this is skipped."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    cases = ALERTS.with_name("alerts_test.yml")
+    for arguments in (["check", "rules", ALERTS], ["test", "rules", cases]):
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
