@@ -13,12 +13,14 @@ class Grant:
     """`commands` on keys that match one of `keys`.
 
     `use` is what Redis 7 holds the commands to: `read` gives no command that changes a key, `write`
-    none that tells what a key holds. Redis 6.2 cannot tell them apart.
+    none that tells what a key holds. Redis 6.2 cannot tell them apart, and gives each command for
+    all keys of the user; `narrow` is a grant that would give too much there, and is left out.
     """
 
     commands: frozenset[str]
     keys: tuple[str, ...]
     use: Use = "both"
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ PLAIN_SIBLINGS: Final = f"{SESSION}:[^a]*"
 AUTHORS: Final = f"{SESSION}:authors"
 ACCESS: Final = f"{SESSION}:access"
 METADATA: Final = f"{SESSION}:metadata"
-VERSION: Final = f"{SESSION}:version"
 CHECKPOINTS: Final = f"{SESSION}:checkpoints"
 DATA_KEY: Final = f"{SESSION}:key"
 AUDIT: Final = f"{SESSION}:audit"
@@ -24,21 +23,6 @@ AUDIT_STATE: Final = f"{SESSION}:audit_state"
 AUDIT_SEALS: Final = f"{SESSION}:audit_seals"
 # All but the audit and the notes: what holds, or describes, what was stored.
 CONTENT: Final = (SESSION, PLAIN_SIBLINGS, AUTHORS)
-# The same, one by one, where nothing else of a session may be meant.
-READABLE: Final = (
-    SESSION,
-    AUTHORS,
-    METADATA,
-    VERSION,
-    f"{SESSION}:manifests",
-    f"{SESSION}:chunks:*",
-    f"{SESSION}:history",
-    f"{SESSION}:tags",
-    f"{SESSION}:pins",
-    f"{SESSION}:conflicts",
-    f"{SESSION}:pending",
-    f"{SESSION}:operations",
-)
 
 LOCKS: Final = "locks:{*}"
 AGENTS_INDEX: Final = "agents:index"
@@ -46,6 +30,8 @@ AGENTS: Final = (AGENTS_INDEX, "agents:{*}")
 POOLS: Final = "pools:*"
 SWEEPS: Final = ("sweep:*", "lifecycle:*")
 MODELS: Final = "models:*"
+METRICS: Final = "metrics:*"
+PROBES: Final = "health:*"
 
 # A handoff. Of its siblings `results:*` and `reopen…` begin with an `r`, `merged` with an `m`,
 # `drafts:*` and `due` with a `d`.

@@ -70,8 +70,9 @@ def _selector(grant: Grant) -> str:
 
 
 def _rights_62(user: User) -> list[str]:
-    commands = user.keyless.union(*(grant.commands for grant in user.grants))
-    keys = dict.fromkeys(key for grant in user.grants for key in grant.keys)
+    grants = [grant for grant in user.grants if not grant.narrow]
+    commands = user.keyless.union(*(grant.commands for grant in grants))
+    keys = dict.fromkeys(key for grant in grants for key in grant.keys)
     return [*_CONNECTION_62, *_allow(commands), *(f"~{key}" for key in keys)]
 
 

@@ -7,6 +7,7 @@ apart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from baton import routes
@@ -53,7 +54,7 @@ def users(*, broker_database: int = 1) -> tuple[User, ...]:
 def _reading() -> tuple[Grant, ...]:
     """A context, its history and marks; who takes part. A note of each read, and nothing else."""
     return (
-        to_read("hmget hget hgetall hexists hlen mget pttl zscore zrevrange", *objects.READABLE),
+        to_read("hmget hget hgetall hexists hlen mget pttl zscore zrevrange", *objects.CONTENT),
         to_read("lrange", objects.CHECKPOINTS),
         to_read("get", objects.DATA_KEY),
         to_write("rpushx", objects.ACCESS),
@@ -94,6 +95,32 @@ def _swarming() -> tuple[Grant, ...]:
     )
 
 
+def _measuring() -> tuple[Grant, ...]:
+    """Adding up counts, and reading them."""
+    commands = script_commands("baton.metrics") - {"time"}
+    plain = "evalsha hgetall zadd zrange zremrangebyscore pexpire"
+    return (Grant(commands | set(plain.split()), (objects.METRICS,)),)
+
+
+def _watching() -> tuple[Grant, ...]:
+    """How pools, sweeps, queues, agents and handoffs fare; a probe of its own. No contents."""
+    return (
+        to_read("zrange hgetall", objects.POOLS),
+        to_read("get hmget hgetall exists pttl zcard zcount zrange", *objects.SWEEPS),
+        to_read("llen lindex exists", *objects.QUEUES),
+        replace(
+            to_read("hlen zcard zcount zrange", *objects.UNACKED, *objects.UNACKED_OF_ARCHIVE),
+            narrow=True,
+        ),
+        to_read("zscore zmscore zrevrange zrevrangebyscore zrangebyscore zrange zcard zcount "
+                "hgetall", *objects.AGENTS),
+        to_use("evalsha", objects.AGENTS_INDEX),  # a script that only reads; its calls need rights
+        to_read("zrevrange zrange zcard zcount", *objects.HANDOFF_LISTS),
+        to_read("hgetall zrange", objects.METRICS),
+        Grant(frozenset({"set", "getdel"}), (objects.PROBES,), narrow=True),
+    )  # fmt: skip
+
+
 def _handing_off() -> tuple[Grant, ...]:
     """All that becomes of a handoff."""
     return (Grant(_handoff_commands() | {"evalsha"}, objects.HANDOFFS),)
@@ -127,7 +154,8 @@ def _reporting(*pools: str) -> tuple[Grant, ...]:
     own = [f"pools:{{{pool}}}*" for pool in pools] or [objects.POOLS]
     commands = "evalsha hgetall hset hdel pexpire"
     index = "zadd zremrangebyscore pexpire"
-    return (to_use(commands, *own), to_use(index, "pools:index"))
+    board = to_read("zrange hgetall", objects.POOLS)  # for `baton status --pool`
+    return (to_use(commands, *own), to_use(index, "pools:index"), board)
 
 
 def _sweeping() -> tuple[Grant, ...]:
@@ -186,7 +214,7 @@ def _worker(name: str, purpose: str, events: str, *grants: Grant) -> User:
     return User(
         name,
         purpose,
-        (*grants, *_reporting(name), *_results()),
+        (*grants, *_reporting(name), *_results(), *_measuring()),
         _TRANSACTIONS | _PUBSUB | {"unwatch"},
         (events, objects.RESULT_CHANNEL),
     )
@@ -230,6 +258,7 @@ def _lifecycle(events: str) -> User:
         *_sweeping(),
         *_consuming(*_TREE_QUEUES),
         *_enqueueing(routes.ARCHIVE),
+        *_watching(),
     )
     return _with(worker, _SEARCH | {"info"})
 
@@ -250,7 +279,7 @@ def _archive(events: str) -> User:
 
 def _beat() -> User:
     grants = (
-        *_enqueueing(routes.LIFECYCLE, routes.ARCHIVE, routes.CONTEXT),
+        *_enqueueing(routes.LIFECYCLE, routes.ARCHIVE),
         *_reporting(BEAT),
         *_sweeping(),
     )
@@ -269,11 +298,8 @@ def _flower(events: str) -> User:
 
 
 def _launcher() -> User:
-    grants = (
-        *_reporting(),
-        to_read("zrange hgetall", objects.POOLS),
-    )
-    return User(LAUNCHER, "supervises the pools of a machine", grants, _TRANSACTIONS)
+    purpose = "supervises the pools of a machine"
+    return User(LAUNCHER, purpose, _reporting(), _TRANSACTIONS)
 
 
 def _coordinator() -> User:
@@ -285,8 +311,8 @@ def _coordinator() -> User:
         *_swarming(),
         *_submitting(),
         *_calling_models(),
-        to_read("zrange hgetall", objects.POOLS),
-        to_read("hgetall zrange zrevrange exists", *objects.SWEEPS),
+        *_measuring(),
+        *_watching(),
         *_enqueueing(routes.AGENTS, routes.CONTEXT, routes.ARCHIVE),
         to_use("get mget del", *objects.TASK_RESULTS),
     )
@@ -307,20 +333,12 @@ def _monitor() -> User:
     grants = (
         to_read("hgetall hget hmget hlen pttl exists type", objects.METADATA),
         to_read("hget hmget pttl exists type", objects.SESSION),
-        to_read("pttl exists type", *objects.CONTENT, objects.ACCESS, objects.AUDIT),
         to_read("llen", objects.AUDIT, objects.ACCESS),
-        to_read("zscore zmscore zrevrange zrange zcard zcount hgetall", *objects.AGENTS),
-        to_read("zrange hgetall", objects.POOLS),
-        to_read("zrevrange zrange zcard zcount", *objects.HANDOFF_LISTS),
         to_read("hget hmget hgetall", objects.HANDOFF, objects.BUDGET),
-        to_read(
-            "get hget hmget hgetall exists pttl zcard zcount zrange zrevrange", *objects.SWEEPS
-        ),
-        to_read("llen exists", *objects.QUEUES),
-        to_read("hlen zcard zcount zrange", *objects.UNACKED, *objects.UNACKED_OF_ARCHIVE),
-    )  # fmt: skip
+        *_watching(),
+    )
     return User(MONITOR, "status, health and metrics", grants, _TRANSACTIONS | _SEARCH | {"info"})
 
 
 def _with(user: User, keyless: frozenset[str]) -> User:
-    return User(user.name, user.purpose, user.grants, user.keyless | keyless, user.channels)
+    return replace(user, keyless=user.keyless | keyless)
