@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import redis
@@ -13,10 +14,12 @@ import redis
 from baton.errors import StoreUnavailableError
 from baton.metrics import catalog
 from baton.metrics.tally import CLIENTS, INDEX, RedisTally, list_scopes, read_sums, scope_of
+from baton.store.contexts import ContextStore
 from waiting import until
 
 SCOPE = scope_of("agents", "a.host")
 CONST = 400
+_BUCKETS = {f"context_store_duration_ms|{place}" for place in range(6)}  # by how fast it is here
 
 
 @pytest.fixture
@@ -155,6 +158,20 @@ def test_series_stay_few_whatever_labels_come(redis_client, tally):
     assert (
         sum(n for name, n in sums.items() if name.startswith("baton_node_runs_total|")) == 100_000
     )
+
+
+def test_sessions_add_no_series(redis_client, tally):
+    """As many after a thousand sessions of as many agents as after one."""
+    with closing(ContextStore(redis_client, meter=tally)) as store:
+        store.put("s", "text", agent_id="agent")
+        tally.flush()
+        names = read_sums(redis_client, SCOPE).keys() - _BUCKETS
+        for number in range(1_000):
+            store.put(f"s{number}", "text", agent_id=f"agent_{number}")
+        tally.flush()
+        sums = read_sums(redis_client, SCOPE)
+    assert sums["context_store_total|success"] == 1_001
+    assert sums.keys() - _BUCKETS == names
 
 
 def test_no_label_names_a_session_agent_or_handoff():
