@@ -157,8 +157,12 @@ ARCHIVE_FAILURES: Final = _counted(
     "baton_archive_failures_total", "What the archive could not do.",
     {"operation": ("archive", "restore", "purge", "search")},
 )  # fmt: skip
-ARCHIVE_BYTES: Final = _counted("baton_archive_bytes_total", "Sealed bytes that were new to the archive.")
-ARCHIVE_PASSAGES: Final = _counted("baton_archive_passages_total", "Passages that were new to its index.")
+ARCHIVE_BYTES: Final = _counted(
+    "baton_archive_bytes_total", "Sealed bytes that were new to the archive."
+)
+ARCHIVE_PASSAGES: Final = _counted(
+    "baton_archive_passages_total", "Passages that were new to its index."
+)
 ARCHIVE_DUE: Final = _read("baton_archive_due_sessions", "Sessions that wait to be archived.")
 SESSIONS: Final = _read("baton_sessions", "Sessions in Redis, as the sweeps know them.")
 
