@@ -16,6 +16,11 @@ class AppSettings(ClientSettings):
     result_url: SecretStr | None = Field(
         default=None, description="Celery's result store. Unset: the broker's database."
     )
+    scripts_password: SecretStr | None = Field(
+        default=None,
+        description="Password of the Redis user `scripts`, for beat, which keeps scripts loaded. "
+        "Unset: the file `scripts` in BATON_ACL_DIR.",
+    )
     agents_processes: int = Field(
         default=1, ge=1, le=256, description="Worker processes of the agents pool."
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from baton.access.scripts import load_missing
 from baton.access.users import SCRIPTS
 from baton.errors import BatonError
+from baton.login_url import with_login
 from baton.redis_client import connect, redis_errors
 from baton.settings import logged_in, users_folder
 
@@ -33,20 +34,30 @@ def keep_scripts(settings: AppSettings) -> bool:
 
     It is for whoever has the password of the user `scripts`.
     """
-    if settings.redis_url is None or not _has_password(settings):
+    url = _url(settings)
+    if url is None:
         return False
-    own = logged_in(settings, SCRIPTS)
-    threading.Thread(target=_keep, args=(own,), name="script-loader", daemon=True).start()
+    args = (url, settings)
+    threading.Thread(target=_keep, args=args, name="script-loader", daemon=True).start()
     return True
 
 
-def _has_password(settings: AppSettings) -> bool:
-    named = settings.acl_dir is not None or settings.redis_user is not None
-    return named and (users_folder(settings) / SCRIPTS).is_file()
+def _url(settings: AppSettings) -> str | None:
+    """The store's, as the user `scripts`."""
+    if settings.redis_url is None:
+        return None
+    if settings.scripts_password is not None:
+        password = settings.scripts_password.get_secret_value()
+        return with_login(settings.redis_url.get_secret_value(), SCRIPTS, password)
+    if settings.acl_dir is None and settings.redis_user is None:
+        return None
+    if not (users_folder(settings) / SCRIPTS).is_file():
+        return None
+    own = logged_in(settings, SCRIPTS)
+    return None if own.redis_url is None else own.redis_url.get_secret_value()
 
 
-def _keep(settings: AppSettings) -> None:
-    url = settings.redis_url.get_secret_value() if settings.redis_url is not None else ""
+def _keep(url: str, settings: AppSettings) -> None:
     with closing(connect(url, settings)) as client:
         while True:
             _load(client)

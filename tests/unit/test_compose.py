@@ -18,6 +18,8 @@ import redis
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from baton.access.rules import aclfile, rules
+from baton.access.users import users
 from baton.server_binary import SERVER_ENVIRONMENT, find_server_binary
 from config.settings import AppSettings
 from waiting import until
@@ -26,8 +28,11 @@ from workers.pools import beat_command, flower_command, pools, worker_command
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "0123456789abcdef"  # noqa: S105 - of a server that lives for one test
 POOLS = ("agents", "context", "lifecycle", "archive")
+# Whom no container logs in as; without a password there is no such user.
+CLIENTS = ("sonnet_coordinator", "haiku_worker", "archive_agent")
+SERVERS_USERS = ("admin", *POOLS, "beat", "flower", "scripts", "monitor")
 SECRETS = {
-    "BATON_REDIS_PASSWORD": PASSWORD,
+    **{f"REDIS_PASSWORD_{user.upper()}": f"{PASSWORD}-{user}" for user in SERVERS_USERS},
     "BATON_MASTER_KEYS": f"first:{'0f' * 32}",
     "BATON_FLOWER_PASSWORD": "correct-horse-battery",
 }
@@ -204,11 +209,11 @@ def test_compose_runs_the_launchers_commands(variables):
 
 def test_compose_sets_known_settings_and_leaves_their_defaults():
     """Each BATON_ variable is a field of the settings; those that differ from default are few."""
-    of_all = {"redis_url", "embedded_redis", "events"}
+    of_all = {"redis_url", "redis_plaintext", "embedded_redis", "events"}
     own = {
         **{pool: {"master_keys"} for pool in POOLS},
         "archive": {"master_keys", "chroma_url"},
-        "beat": set(),
+        "beat": {"scripts_password"},
         "flower": {"flower_address", "flower_password"},
     }
     for name, service in workers(compose()).items():
@@ -218,7 +223,8 @@ def test_compose_sets_known_settings_and_leaves_their_defaults():
         differing = {field for field in fields if getattr(got, field) != getattr(default, field)}
         assert differing == of_all | own[name]
         assert got.embedded_redis == "never"
-        assert got.redis_url.get_secret_value() == f"redis://:{PASSWORD}@redis:6379/0"
+        login = f"{name}:{PASSWORD}-{name}"
+        assert got.redis_url.get_secret_value() == f"redis://{login}@redis:6379/0"
 
 
 def test_compose_gives_secrets_to_whom_they_concern():
@@ -230,6 +236,22 @@ def test_compose_gives_secrets_to_whom_they_concern():
     for name in ("beat", "flower"):
         assert services[name].environment["BATON_ANTHROPIC_API_KEY"] == ""
     assert not [name for name in OTHERS if compose().services[name].env_file]
+
+
+def test_compose_gives_each_container_its_own_redis_password_alone():
+    """Whatever .env holds: a variable that a service sets goes before it."""
+    everyones = {f"REDIS_PASSWORD_{user.upper()}" for user in (*SERVERS_USERS, *CLIENTS)}
+    for name, service in workers(compose()).items():
+        assert {key for key in service.environment if key in everyones} == everyones
+        own = {name, "scripts"} if name == "beat" else {name}
+        given = " ".join(service.environment.values())
+        assert {user for user in SERVERS_USERS if f"{PASSWORD}-{user}" in given} == own
+
+
+def test_compose_has_the_users_of_this_version():
+    """`baton acl render --without-passwords -o config/redis/users.acl` makes the file."""
+    expected = aclfile((user.name, rules(user, "7")) for user in users())
+    assert (ROOT / compose().configs["redis-users"].file).read_text() == expected
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -351,23 +373,27 @@ def folder():
         yield Path(name)
 
 
-def test_redis_starts_with_its_configuration_and_password(folder):
+def test_redis_starts_with_its_configuration_and_users(folder):
     """Compose's own command, on a socket here: durable, refusing to evict, closed to strangers."""
     service = compose().services["redis"]
     binary = shlex.quote(str(find_server_binary().path))
-    conf = ROOT / compose().configs[service.configs[0].source].file
     socket = folder / "redis.sock"
-    here = f"{shlex.quote(str(conf))} --port 0 --unixsocket {socket}"
     shell, flags, script = service.command
-    script = script.replace("redis-server", binary, 1).replace(service.configs[0].target, here)
+    for mount in service.configs:
+        file = shlex.quote(str(ROOT / compose().configs[mount.source].file))
+        script = script.replace(mount.target, file)
+    script = script.replace("redis-server", f"{binary}", 1).replace("/tmp/", f"{folder}/")  # noqa: S108
+    script = f"{script.rstrip()} --port 0 --unixsocket {socket}"
     environment = {**os.environ, **SERVER_ENVIRONMENT, **service.environment}
     process = subprocess.Popen(
         [shell, flags, script], cwd=folder, env=environment, stdout=subprocess.DEVNULL
     )
+    admin = {"username": "admin", "password": f"{PASSWORD}-admin"}
     try:
-        with redis.Redis(unix_socket_path=str(socket), password=PASSWORD) as client:
+        with redis.Redis(unix_socket_path=str(socket), **admin) as client:
             until(lambda: _answers(client), what="redis-server answering")
             got = client.config_get("append*", "maxmemory-policy", "save", "protected-mode")
+            known = set(client.acl_users())
         with (
             redis.Redis(unix_socket_path=str(socket)) as stranger,
             pytest.raises(redis.AuthenticationError),
@@ -377,6 +403,7 @@ def test_redis_starts_with_its_configuration_and_password(folder):
         process.terminate()
         process.wait(timeout=20)
     assert process.returncode == 0, "the signal reaches the server itself, which ends in order"
+    assert known == {"default", *SERVERS_USERS}
     assert got["appendonly"] == "yes"
     assert got["appendfsync"] == "everysec"
     assert got["maxmemory-policy"] == "noeviction"

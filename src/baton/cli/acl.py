@@ -85,13 +85,18 @@ def render(
     role: Roles = None,
     passwords: Passwords = None,
     broker_db: BrokerDatabase = 1,
+    without: Annotated[
+        bool, typer.Option("--without-passwords", help="Rights alone; nobody can log in by it.")
+    ] = False,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Print an aclfile with every user, and the default user off."""
     folder, chosen = _folder(passwords), _chosen(role, broker_db)
-    _make(folder, chosen)
-    wanted = [(user.name, rules(user, release, [folder.digest(user.name)])) for user in chosen]
+    if not without:
+        _make(folder, chosen)
+    digests = {user.name: [] if without else [folder.digest(user.name)] for user in chosen}
+    wanted = [(user.name, rules(user, release, digests[user.name])) for user in chosen]
     if release == "6.2":
         say(f"WARNING: {WEAKER}")
     if as_json:
