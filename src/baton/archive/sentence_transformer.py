@@ -97,6 +97,11 @@ class SentenceTransformerEmbedder:
         return f"{model_name(self._setting)}@{model_digest(self._folder)}"
 
     @property
+    def bare_model(self) -> SentenceTransformer:
+        """The model itself, to be measured against."""
+        return self._get().model
+
+    @property
     def max_tokens(self) -> int:
         """See `Tokenization.max_tokens`."""
         return self._get().max_tokens

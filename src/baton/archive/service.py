@@ -219,6 +219,11 @@ class ArchiveService:
             count += 1
         return count
 
+    def rewrap_keys(self) -> int:
+        """Bring all data keys under the current master key; how many shelves that changed."""
+        with self._turn:
+            return self._shelves.keys.rewrap_all(self.ledger)
+
     def verify(self, session_id: str | None = None) -> dict[str, str]:
         """Read copies whole, every hash checked; session -> what is wrong, of those that are not.
 
