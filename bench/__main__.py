@@ -23,6 +23,7 @@ from baton.content.digests import content_hash
 from baton.redis_client import connect
 from bench import memory_rows, stopping
 from bench.agent_rows import waiting_agents
+from bench.archive_rows import archive_rows
 from bench.conflict_rows import ConflictRows, merge
 from bench.corpus import ROOT, realistic_text
 from bench.handoff_rows import HandoffRows
@@ -140,6 +141,8 @@ def _benches(
             ("node_memory", lambda: [memory_rows.waiting_nodes(client, plan)]),
             ("throughput", lambda: throughput(client, settings, plan, text)),
             ("listing", lambda: [round_trip(plan)]),
+            ("embed", partial(archive_rows, plan, "embed")),
+            ("archive_find", partial(archive_rows, plan, "find")),
         ]
         yield from (bench for bench in alone if wanted(bench[0]))
     # Before the others' pools: it starts its own, of as many threads as it has agents.

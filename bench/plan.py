@@ -12,7 +12,8 @@ class Plan:
     `calls` are repeated within a round where one takes microseconds, `noted_calls` where seconds
     have to pass, since notes of reads are sent once in each. `by_value_nodes` are fewer than
     `nodes`: each message carries the whole text. Of `wide_nodes`, each is a row of its own.
-    `client_stores` and `client_reads` are those of all client processes in one round.
+    `client_stores` and `client_reads` are those of all client processes in one round. `passages`
+    are embedded in each; `questions` are asked of an index of `index_rows` made-up vectors.
     """
 
     rounds: int
@@ -27,6 +28,9 @@ class Plan:
     wide_nodes: tuple[int, ...] = (1_000, 5_000)
     waiting_nodes: int = 10_000
     by_value_nodes: int = 10
+    passages: int = 512
+    index_rows: int = 50_000
+    questions: int = 200
 
     full: bool = True
 
@@ -60,5 +64,8 @@ def quick(rounds: int) -> Plan:
         wide_nodes=(),
         waiting_nodes=500,
         by_value_nodes=3,
+        passages=64,
+        index_rows=2_000,
+        questions=20,
         full=False,
     )
