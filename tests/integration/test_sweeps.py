@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 
+from baton.archive.opening import ledger_path
+from baton.lifecycle.aging import Aging
+from baton.lifecycle.archiving import ArchivePasses
+from baton.lifecycle.configured import configured_durations
+from baton.lifecycle.due_index import DueIndex
+from baton.lifecycle.facts import SessionFactsReader
 from baton.lifecycle.sweeps import Periods, Sweeps
+from baton.settings import ClientSettings
 from baton.store.audit import AuditTrail
 from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
@@ -22,15 +30,23 @@ def registry(redis_client):
 
 
 @pytest.fixture
-def make_sweeps(bench, registry):
+def make_sweeps(bench, registry, tmp_path):
+    settings = ClientSettings(state_dir=tmp_path)
+    drain, due = AccessDrain(bench.client, bench.store), DueIndex(bench.client)
+    facts = SessionFactsReader(bench.client, configured_durations(settings))
+
     def make(period_seconds=60):
         return Sweeps(
             bench.client,
             engine=bench.engine,
             registry=registry,
-            drain=AccessDrain(bench.client, bench.store),
+            drain=drain,
             trail=AuditTrail(bench.client),
-            periods=Periods(period_seconds, period_seconds, period_seconds, period_seconds),
+            aging=Aging(bench.client, bench.store, drain, facts, due),
+            archiving=ArchivePasses(
+                lambda: pytest.fail("nothing is archived here"), ledger_path(settings), facts, due
+            ),
+            periods=Periods(**{field.name: period_seconds for field in fields(Periods)}),
         )
 
     return make
@@ -39,6 +55,9 @@ def make_sweeps(bench, registry):
 def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):
     """The second of two says that it did nothing, for each of the sweeps."""
     first, second = make_sweeps(), make_sweeps()
+    for name in ("age", "reconcile", "archive", "settle", "purge"):
+        assert getattr(first, name)() is not None
+        assert getattr(second, name)() is None
     assert (first.nodes(), second.nodes()) == (0, None)
     assert (second.agents(), first.agents()) == (0, None)
     assert first.access() is not None
