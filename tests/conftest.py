@@ -35,6 +35,8 @@ SESSION_PATTERNS = (
     "sweep:*",
     "models:*",
     "locks:*",
+    "lifecycle:*",
+    "archive:*",
 )
 
 
