@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from baton.redaction import (
     redact,
     redact_slice,
     sanitize_for_archival,
+    scanning,
 )
 from redaction_samples import samples
 
@@ -74,6 +77,18 @@ def test_json_stays_valid_under_a_rule_that_matches_everything(document, ascii_o
     text = json.dumps(document, ensure_ascii=ascii_only)
     redacted = redact(text, find_sensitive(text, rules=_RULES))
     assert _shape(json.loads(redacted)) == _shape(document)
+
+
+@given(st.lists(_DOCUMENTS, min_size=1, max_size=30), st.booleans())
+def test_json_too_dense_to_look_through_stays_valid(documents, ascii_only):
+    text = json.dumps(documents, ensure_ascii=ascii_only)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scanning, "BURST_UNITS", -1)
+        patched.setattr(scanning, "BYTES_PER_UNIT", 10**9)
+        patched.setattr(scanning, "STRETCH_BYTES", 50)
+        findings = find_sensitive(text)
+    assert _shape(json.loads(redact(text, findings))) == _shape(documents)
+    assert all(one.end <= two.start for one, two in pairwise(findings))
 
 
 @given(st.lists(_DOCUMENTS, min_size=2, max_size=4))

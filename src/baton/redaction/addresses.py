@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from baton.redaction.subject import Subject
 
 _LOCAL: Final = r"[A-Za-z0-9._%+'\x80-\xff-]"
-_LABELS: Final = r"(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,62})\.)+(?:[A-Za-z]{2,24}|xn--[a-z0-9-]+|[\x80-\xff]{4,})"
+_LABELS: Final = (
+    r"(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,62})\.)+"
+    r"(?:[A-Za-z]{2,24}|xn--[a-z0-9-]+|[\x80-\xff]{4,})"
+)
 _EMAIL: Final = compile_anchor(rf"{_LOCAL}+@{_LABELS}")
 _SPELLED: Final = compile_anchor(
     r"[A-Za-z0-9._%+-]{1,64}(?: [DdOoTt]{3} [A-Za-z0-9-]{1,32})?"
@@ -45,7 +48,7 @@ def _judge_email(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
 
 
 def _is_address(view: bytes, begin: int, at: int, end: int) -> bool:
-    """Not a git remote, a unit of systemd, a package at its version, a user on a host to copy to."""
+    """Not a git remote, a unit of systemd, a package at its version, a host to copy to."""
     if view[end : end + 1] in {b":", b"/"} and view[end + 1 : end + 2] not in {
         b" ",
         b"\n",
@@ -58,7 +61,7 @@ def _is_address(view: bytes, begin: int, at: int, end: int) -> bool:
     return not view[at:end].lower().endswith(_FILE_ENDINGS)
 
 
-def _judge_spelled(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
+def _judge_spelled(_subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     return (Candidate(start, end, "email", "spelled_address", RANK_ADDRESS),)
 
 

@@ -18,7 +18,8 @@ _SAID: Final = rf"(?:{PASSWORDS}|pass|pw|secret|token|auth|(?:api[ -]?)?key)"
 # Each ends where the value begins. The value is an option's, so any word may be one.
 _OPTIONS: Final = compile_anchor(
     r"\bsshpass\s+-p\s*"
-    r"|\b(?:docker|podman|helm registry|skopeo|az|twine|oc|buildah)\s[^\n|;&]{1,100}\s(?:-p|--password)[ =]"
+    r"|\b(?:docker|podman|helm registry|skopeo|az|twine|oc|buildah)\s[^\n"
+    r"|;&]{1,100}\s(?:-p|--password)[ =]"
     r"|\bmysql(?:dump|admin|import)?\s[^\n|;&]{0,80}-p"
     r"|\bredis-cli\s[^\n|;&]{0,80}-a\s+|\bAUTH\s+"
     r"|\bhtpasswd\s+-\w*b\w*\s+\S{1,80}\s+\S{1,40}\s+"
@@ -30,11 +31,13 @@ _OPTIONS: Final = compile_anchor(
     r"|\s--?[a-z-]{0,20}(?:password|passwd|passphrase|secret|token|api-key)\s+"
     r"|\blogin\s+\S{1,80}\s+password\s+|^\s*(?:login\s+\S{1,80}\s+)?password\s+"
     r"|(?m:^)\s*(?:requirepass|masterauth|password)\s+|\s>(?:\b|$)"
-    r"|secret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s+"
+    r"|secret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN"
+    r"|SECRET|PASS\w{0,5})\s+"
 )
 _OPTION_CUE: Final = (
     r"\s-(?:p|a|w\s)|\bAUTH\s|htpasswd|smbclient|mosquitto|\bmc\s|\blogin\s|requirepass|masterauth"
-    r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|--?[a-z-]{0,20}(?:pass|secret|token|api-key)"
+    r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|--?[a-z-]{0,20}(?:pass|secret"
+    r"|token|api-key)"
     r"|\spassword\s|^password\s"
 )
 _CALL_CUE: Final = (
@@ -43,23 +46,27 @@ _CALL_CUE: Final = (
 )
 _TALK_CUE: Final = rf"\b(?:{_SAID})(?: |:? {{1,2}}|\t)"
 _PAIRS: Final = compile_anchor(
-    r"""\b(?:curl|wget|http|https|xh)\s[^\n|;]{0,120}?-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]{1,64}:"""
+    r"""\b(?:curl|wget|http|https|xh)\s[^\n|;]{0,120}?-(?:u|a|-user"""
+    r"""|-proxy-user)[ =]?['"]?[\w@.+-]{1,64}:"""
     r"""|\s-u\s?['"]?[\w@.+-]{1,64}:"""
 )
 # A literal in code, in the place of a password.
 _CALLS: Final = compile_anchor(
     r"""\bauth\s?=\s?\(\s?["'][^"'\n]{1,64}["'],\s?"""
-    r"""|\b(?:NetworkCredential|UsernamePasswordCredentials|HTTPBasicAuth|BasicAuth|PasswordAuthentication|SetBasicAuth)\(\s?["'][^"'\n]{1,64}["'],\s?"""
+    r"""|\b(?:NetworkCredential|UsernamePasswordCredentials|HTTPBasicAuth|BasicAuth"""
+    r"""|PasswordAuthentication|SetBasicAuth)\(\s?["'][^"'\n]{1,64}["'],\s?"""
     r"""|\.login\(\s?["'][^"'\n]{1,64}["'],\s?"""
     r"""|(?i:pass(?:word|wd)?\w{0,8}["']\)?\)\.(?:send_keys|fill|type|setvalue)\()"""
     r"""|(?i:\bTwilio[\w:.]{0,30}\(\s?["']AC[0-9a-f]{32}["'],\s?)"""
     r"""|\bConvertTo-SecureString\s+(?:-String\s+)?"""
-    r"""|(?i:\bIDENTIFIED\s+(?:WITH\s+\w{1,40}\s+)?BY\s+(?:PASSWORD\s+)?)|(?i:\bPASSWORD\s?\(?\s?)(?:')"""
+    r"""|(?i:\bIDENTIFIED\s+(?:WITH\s+\w{1,40}\s+)?BY\s+(?:PASSWORD\s+)?)"""
+    r"""|(?i:\bPASSWORD\s?\(?\s?)(?:')"""
     r"""|\bAccountKey\("""
     r"""|\bhmac\.new\(\s?"""
 )
 _TALK: Final = compile_anchor(
-    rf"\b{_SAID}(?: (?:for|from|of|to)(?: \w{{1,20}}){{1,3}})? (?:is|was|are|ist|lautet|est|es|é|è)(?: now| jetzt)?:?[ \t]{{1,2}}"
+    rf"\b{_SAID}(?: (?:for|from|of|to)(?: \w{{1,20}}){{1,3}})? (?:is|was|are|ist|lautet"
+    rf"|est|es|é|è)(?: now| jetzt)?:?[ \t]{{1,2}}"
     rf"|\b{_SAID}:?[ \t]{{1,2}}(?:[\"'`]|“|«)"
     rf"|\b(?:{PASSWORDS}|pass)[ \t]{{1,2}}",
     ignore_case=True,
@@ -68,7 +75,8 @@ _SAID_AFTER: Final = compile_anchor(
     rf"\S{{6,64}} is (?:the|my|our|your) (?:new |old )?{_SAID}\b", ignore_case=True
 )
 _PIPED: Final = compile_anchor(
-    r"""\becho\s+(?:-n\s+)?["'][^"'\n]{3,64}["']\s?\|\s?(?:sudo\s+-S|docker login|passwd|chpasswd)\b"""
+    r"""\becho\s+(?:-n\s+)?["'][^"'\n]{3,64}["']\s?\|\s?(?:sudo\s+-S|docker login|passwd"""
+    r"""|chpasswd)\b"""
 )
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from baton.redaction.subject import Subject
 
 _ANCHOR: Final = compile_anchor(
-    r"""\bauthorization["'\])\x02\x03]{0,6}[ \t]{0,4}[:=,][ \t]{0,4}(?:[bf]?[\x02\x03]{0,4}["'`])?"""
+    r"""\bauthorization["'\])\x02\x03]{0,6}[ \t]{0,4}[:=,]"""
+    r"""[ \t]{0,4}(?:[bf]?[\x02\x03]{0,4}["'`])?"""
     r"(?:(?:bearer|basic|token|digest|apikey|bot|negotiate)[ \t]{1,4})?"
     r"|\b(?:bearer|basic)[ \t]{1,4}",
     ignore_case=True,

@@ -23,7 +23,7 @@ _CLOSE: Final = r"""["'`\]\x02\x03]{0,6}"""
 _SEPARATOR: Final = (
     r"(?:"
     r"[ \t]{0,8}:[ \t]{0,4}[A-Za-z&<>\[\]'.:]{1,24}[ \t]{1,4}=[ \t]{0,8}"  # name: Type = value
-    r"|[ \t]{0,8}(?::=|=>|->|=|:|：|→)[ \t]{0,8}"
+    r"|[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
     r"""|["'\x03 ]{1,4}value["'\x03]{0,2}[ \t]{0,2}[=:][ \t]{0,2}"""
     r"|\s{1,40}value:[ \t]{1,8}"  # the next line of a Kubernetes env
     r"|[ \t]{0,4}\{\s{1,40}default[ \t]{0,8}=[ \t]{0,8}"
@@ -101,7 +101,7 @@ def _kind(view: bytes, start: int, end: int) -> str | None:
 
 def _is_tail_of_word(view: bytes, start: int, anchor: bytes) -> bool:
     """`compass:` has no `pass`, `dbPass:` has."""
-    if not anchor[:2].lower() == b"pa" or anchor[4:5].isalpha() or start == 0:
+    if anchor[:2].lower() != b"pa" or anchor[4:5].isalpha() or start == 0:
         return False
     before = view[start - 1 : start]
     return before.isalpha() and not (before.islower() and anchor[:1].isupper())
@@ -135,15 +135,17 @@ def _is_password(text: bytes, value: Value, named: _Named) -> bool:
         return False
     if values.names_a_secret(text) and not (named.name[:1].isupper() and b"-" in text):
         return False
-    if value.quote:
-        return _is_quoted_password(text, named)
+    judge = _is_quoted_password if value.quote else _is_bare_password
+    return judge(text, named)
+
+
+def _is_bare_password(text: bytes, named: _Named) -> bool:
     if named.separator in _ARGUMENT or values.is_reference(text):
         return False
     if not values.is_mixed(text):
         return _is_plain_word_password(text, named)
-    if named.separator == b">" and not named.after.startswith(b"<"):
-        return False
-    return not named.before.endswith(b"if ") and len(text) >= 4
+    closed = named.separator != b">" or named.after.startswith(b"<")
+    return closed and not named.before.endswith(b"if ") and len(text) >= 4
 
 
 def _is_quoted_password(text: bytes, named: _Named) -> bool:

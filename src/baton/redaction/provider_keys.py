@@ -135,4 +135,4 @@ def _continues_a_word(view: bytes, start: int) -> bool:
     return start > 1 and view[start - 1 : start] == b"-" and view[start - 2 : start - 1].isalnum()
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=2)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=3)

@@ -27,7 +27,7 @@ STRETCH_BYTES: Final = 8 * 1024
 OVERLAP_BYTES: Final = 1024
 # A unit of work is some three microseconds. A text has so many, and one more for so many bytes.
 BURST_UNITS: Final = 2_048
-BYTES_PER_UNIT: Final = 100
+BYTES_PER_UNIT: Final = 128
 # The automaton's cache; a smaller one makes RE2 fall back to an engine that is 50 times slower.
 _MEMORY_BYTES: Final = 16 * 1024 * 1024
 _BREAKS: Final = (b"\n", b" ", b",", b"&", b";")

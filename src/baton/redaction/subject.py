@@ -7,6 +7,7 @@ as the text: an offset means the same in both.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 ESCAPED_BACKSLASH: Final = b"\x02"
@@ -21,6 +22,10 @@ _ESCAPES: Final = (
     (b"\\'", ESCAPE + b"'"),
     (b"\\/", ESCAPE + b"/"),
 )
+_PLAIN: Final = dict(_ESCAPES)
+_ESCAPED: Final = re.compile(rb"\\[\\nrt\"'/]")
+# A substitution takes half a microsecond an escape, `replace` a millisecond a MB for each kind.
+_RARE: Final = 64
 
 
 class Subject:
@@ -56,7 +61,9 @@ class Subject:
 
 def plain_escapes(data: bytes) -> bytes:
     """`data` with its backslash escapes made plain, at the same length."""
-    if b"\\" in data:
-        for escape, plain in _ESCAPES:
-            data = data.replace(escape, plain)
+    count = data.count(b"\\")
+    if count * _RARE < len(data):
+        return _ESCAPED.sub(lambda found: _PLAIN[found[0]], data) if count else data
+    for escape, plain in _ESCAPES:
+        data = data.replace(escape, plain)
     return data

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from baton.redaction.words import NAME_PARTS, NAMES, STOP_WORDS, TALK
 
-
 _OPEN: Final = re.compile(
     rb"""[bBfFrRuU@&]{0,2}\x02{0,8}("{3}|'{3}|\x03["']|["'`]|\xe2\x80[\x9c\x9e\x98]|\xc2\xab)"""
 )
@@ -54,7 +53,8 @@ _PLACEHOLDER: Final = re.compile(
         (?: key | token | password | secret | here | goes | id )s? (?: [_-]?here )?
     | (?: change | replace | fill | insert | put | add ) [_-]? (?: me | this | it | in | here )
         [a-z_-]{0,40}
-    | (?: your | todo | fixme | tbd | placeholder | example | dummy | redacted ) (?: [_\s-] .{0,60} )?
+    | (?: your | todo | fixme | tbd | placeholder | example | dummy | redacted )
+        (?: [_\s-] .{0,60} )?
     """
 )
 _MAX_PLACEHOLDER_BYTES: Final = 100
@@ -128,7 +128,7 @@ def _read_bare(view: bytes, at: int, *, whole_word: bool) -> Value | None:
 
 def read_list(view: bytes, at: int) -> list[Value]:
     """The quoted strings of the list that begins with `[` at `at`, at most 50."""
-    found = []
+    found: list[Value] = []
     at += 1
     while len(found) < 50 and (item := _LIST_ITEM.match(view, at)):
         group = 1 if item[1] is not None else 2
@@ -209,7 +209,7 @@ def _is_words(value: bytes) -> bool:
     parts = [part for part in re.split(rb"[^A-Za-z0-9]+", value) if part]
     if len(parts) < 2 or any(len(part) > 14 for part in parts):
         return False
-    return all(part.isalpha() and _WORD.fullmatch(part) or part.isdigit() for part in parts)
+    return all((part.isalpha() and _WORD.fullmatch(part)) or part.isdigit() for part in parts)
 
 
 def _entropy_bits(value: bytes) -> float:

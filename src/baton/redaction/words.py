@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 PASSWORDS: Final = (
-    r"pass[_-]?(?:word|wd|wort|phrase|code)|passw|pwd|psw|kennwort|contrase(?:ñ|n)a|mot[ _]de[ _]passe"
+    r"pass[_-]?(?:word|wd|wort|phrase|code)|passw|pwd|psw|kennwort|contrase(?:ñ|n)a"
+    r"|mot[ _]de[ _]passe"
     r"|senha|wachtwoord|has(?:ł|l)o|(?:П|п)ароль|密码|密碼|パスワード|비밀번호|(?:la )?clave|parola"
 )
 KEYS: Final = (
@@ -47,16 +48,20 @@ OPEN_KEYS: Final = frozenset(
 NAMES: Final = (
     r"\W{0,4}[a-z_.-]{0,30}?(?:"
     + PASSWORDS
-    + r"|secret|token|credentials?|api[_-]?key|key|pass|pw)(?:e|en|s)?[_-]?(?:\d|field|input|hash|value|here)?\W{0,4}"
+    + r"|secret|token|credentials?|api[_-]?key|key|pass|pw)"
+    r"(?:e|en|s)?[_-]?(?:\d|field|input|hash|value|here)?\W{0,4}"
 )
 # Each of those names that is ASCII has one of these.
 NAME_PARTS: Final = (
-    b"pass", b"pw", b"psw", b"ken", b"contra", b"mot", b"senha", b"wacht", b"has", b"clave", b"parola",
+    b"pass", b"pw", b"psw", b"ken", b"contra", b"mot", b"senha", b"wacht", b"has", b"clave",
+    b"parola",
     b"secret", b"token", b"cred", b"key",
 )  # fmt: skip
 STOP_WORDS: Final = frozenset(
-    b"""null none nil undefined true false yes no on off required optional mandatory string str bytes
-    byte bytea text varchar char character bool boolean int integer number any object buffer type
+    b"""null none nil undefined true false yes no on off required optional mandatory string str
+    bytes
+    bytes byte bytea text varchar char character bool boolean int integer number any object
+    buffer type
     default empty unknown missing invalid expired incorrect wrong valid ok present absent hidden
     masked encrypted secure basic bearer digest include same-origin unset disabled enabled provided
     option list dict map array uuid json base64 secretstr optional[str] self this void
