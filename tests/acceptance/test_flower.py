@@ -347,6 +347,25 @@ def test_flower_killed_comes_back_and_remembers(watched):
     ), "what is remembered is not counted again"
 
 
+def test_flower_hears_again_after_redis_was_killed(watched):
+    """kill -9 of the embedded server: the launcher starts it again, and new tasks are seen."""
+    with redis.Redis.from_url(watched.url) as client:
+        server = psutil.Process(client.info("server")["process_id"])
+    pid = _flower(watched).pid
+    server.kill()
+    server.wait(timeout=20)
+    known = {task["uuid"] for task in watched.tasks("lifecycle.sweep_nodes")}
+    until(
+        lambda: (
+            {task["uuid"] for task in _of_state(watched, "lifecycle.sweep_nodes", "SUCCESS")}
+            - known
+        ),
+        60,
+        what="a sweep after the restart",
+    )
+    assert _flower(watched).pid == pid, "the same process"
+
+
 def _flower(watched: Watched) -> psutil.Process:
     with redis.Redis.from_url(watched.url) as client:
         (pool,) = [pool for pool in PoolBoard(client).list() if pool.pool == "flower"]

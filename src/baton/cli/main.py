@@ -26,7 +26,7 @@ from baton.errors import BatonError
 
 COMMANDS: Final = {
     "run": "Hand files and tasks to workers; print their merged result.",
-    "up": "Run Redis, the worker pools and beat; Ctrl-C stops them.",
+    "up": "Run Redis, the worker pools, beat and Flower; Ctrl-C stops them.",
     "context": "Put, get, compare, merge and export contexts.",
     "audit": "Show, verify, seal and export what was done to sessions.",
     "keys": "Create, list and rotate the master keys of sealed sessions.",

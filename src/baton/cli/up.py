@@ -31,7 +31,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     epilog=epilog("BATON_AGENTS_THREADS=20 baton up", codes=(DONE, USAGE, FAILED, CANCELLED))
 )
 def up(as_json: Json = False, metrics_port: MetricsPort = 9464) -> None:
-    """Run Redis (embedded if none is reachable), the worker pools and beat.
+    """Run Redis (embedded if none is reachable), the worker pools, beat and Flower.
 
     Ctrl-C stops all that it started; a second one at once. With --json one object is printed
     when every pool is up. Exit code 5 means that it was stopped before that was tried.
