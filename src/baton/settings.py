@@ -287,7 +287,7 @@ class ClientSettings(BaseSettings):
     )
     embedding_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Numbers it computes with; vectors are the same to three digits. `auto`: "
+        description="Numbers it computes with; vectors are the same to two digits. `auto`: "
         "bfloat16 where the processor computes with it, where it is faster; else float32.",
     )
     chroma_url: str | None = Field(

@@ -46,6 +46,15 @@ def test_the_end_of_a_long_text_is_seen(embedder):
     assert ended @ asked > plain @ asked + 0.1
 
 
+def test_bfloat16_gives_the_same_vectors_to_two_digits(embedder):
+    """So passages embedded with either can be compared, and the model's id does not tell them."""
+    short = SentenceTransformerEmbedder(dtype="bfloat16")
+    texts = [ANSWER, OTHER, QUESTION]
+    cosines = (short.embed(texts) * embedder.embed(texts)).sum(axis=1)
+    assert cosines == pytest.approx(np.ones(3), abs=0.01)
+    assert short.model_id == embedder.model_id
+
+
 def test_tokens_begin_where_they_say(embedder):
     """Characters, not bytes; none is cut off and special tokens are left out."""
     starts = embedder.token_starts(["Łódź, 東京 unaffordable", "", "word " * 1_000])

@@ -90,13 +90,22 @@ def test_an_edit_changes_only_passages_near_it(embedder, megabyte):
 def test_passages_are_the_same_in_every_process(embedder, megabyte):
     """Another process, with another hash seed, cuts at the same places."""
     text = megabyte[:200_000]
-    code = (
-        "import sys\n"
-        "from baton.archive.passages import split_passages\n"
-        "from baton.archive.sentence_transformer import SentenceTransformerEmbedder\n"
-        "text = sys.stdin.buffer.read().decode()\n"
-        "print([p.end_byte for p in split_passages(text, SentenceTransformerEmbedder())])\n"
-    )
+    code = """
+import sys
+import numpy as np
+from tokenizers import Tokenizer
+from baton.archive.model_folder import find_model_folder
+from baton.archive.passages import split_passages
+class Tokens:
+    max_tokens = 254
+    def token_starts(self, texts):
+        tokenizer = Tokenizer.from_file(str(find_model_folder(None) / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        found = tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [np.array([start for start, _ in each.offsets], np.int64) for each in found]
+print([p.end_byte for p in split_passages(sys.stdin.buffer.read().decode(), Tokens())])
+"""
     said = subprocess.run(
         [sys.executable, "-c", code], input=text.encode(), capture_output=True, check=True
     )

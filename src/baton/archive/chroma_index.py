@@ -257,7 +257,8 @@ class ChromaIndex:
         log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `_stop`
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "baton.archive.chroma_process", str(theirs.fileno())],
+                # -P: nothing is imported from whatever folder we are in.
+                [sys.executable, "-P", "-m", "baton.archive.chroma_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
