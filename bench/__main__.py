@@ -31,6 +31,7 @@ from bench.listing_rows import round_trip
 from bench.measure import WrongResultError
 from bench.note_rows import notes
 from bench.plan import Plan, quick
+from bench.redaction_rows import redaction
 from bench.render import as_markdown, as_table
 from bench.report import Report, Row
 from bench.sealed_rows import SealedRows
@@ -134,6 +135,7 @@ def _benches(
             ("merge", lambda: [merge(plan, text)]),
             ("sealed_put", lambda: [sealed.put()]),
             ("sealed_get", lambda: [sealed.get()]),
+            ("redaction", lambda: redaction(plan, text)),
             ("old_version", lambda: [old_version(client, plan, text)]),
             ("notes", lambda: [notes(client, plan, text)]),
             ("versions_memory", lambda: [memory_rows.versions(client, plan, text)]),

@@ -59,7 +59,6 @@ NAME_PARTS: Final = (
 )  # fmt: skip
 STOP_WORDS: Final = frozenset(
     b"""null none nil undefined true false yes no on off required optional mandatory string str
-    bytes
     bytes byte bytea text varchar char character bool boolean int integer number any object
     buffer type
     default empty unknown missing invalid expired incorrect wrong valid ok present absent hidden
