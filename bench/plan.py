@@ -28,7 +28,7 @@ class Plan:
     wide_nodes: tuple[int, ...] = (1_000, 5_000)
     waiting_nodes: int = 10_000
     by_value_nodes: int = 10
-    passages: int = 512
+    passages: int = 256
     index_rows: int = 50_000
     questions: int = 200
 
