@@ -28,7 +28,8 @@ FILE_BYTES: Final = 4 * 1024 * 1024
 
 _FORMAT: Final = "v1"
 _LINE_BYTES: Final = 8_192
-_PAUSE_SECONDS: Final = 1.0
+_PAUSES_SECONDS: Final = (1.0, 2.0, 4.0, 8.0)
+_LASTED_SECONDS: Final = 10.0  # a connection that held so long begins with the shortest again
 _STAMPS: Final = ("type", "hostname", "timestamp", "local_received", "clock", "pid", "utcoffset")
 
 
@@ -120,16 +121,22 @@ class RememberedEvents(Events):  # type: ignore[misc]  # Flower has no types
 
     def run(self) -> None:
         """Receive events until the process ends; nothing is asked of the workers."""
+        pauses = iter(_PAUSES_SECONDS)
         while True:
+            begun_at = time.monotonic()
             try:
-                with self.capp.connection_for_read() as connection:
-                    receiver = EventReceiver(
-                        connection, handlers={"*": self.on_event}, app=self.capp
-                    )
-                    receiver.capture(limit=None, timeout=None, wakeup=False)
+                self._receive()
             except self._connection_errors() as error:
                 logger.warning("no events from the broker (%s); trying again", error)
-                time.sleep(_PAUSE_SECONDS)
+            if time.monotonic() - begun_at > _LASTED_SECONDS:
+                pauses = iter(_PAUSES_SECONDS)
+            time.sleep(next(pauses, _PAUSES_SECONDS[-1]))
+
+    def _receive(self) -> None:
+        """Receive events until the connection fails."""
+        with self.capp.connection_for_read() as connection:
+            receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
+            receiver.capture(limit=None, timeout=None, wakeup=False)
 
     def _connection_errors(self) -> tuple[type[BaseException], ...]:
         with self.capp.connection_for_read() as connection:
