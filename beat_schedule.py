@@ -25,6 +25,7 @@ def schedule(  # noqa: PLR0913  # the sweeps, by name
     archive_seconds: float,
     settle_seconds: float,
     purge_seconds: float,
+    audit_carry_seconds: float,
 ) -> dict[str, dict[str, Any]]:
     """Celery's `beat_schedule`, with these periods."""
     return {
@@ -37,6 +38,7 @@ def schedule(  # noqa: PLR0913  # the sweeps, by name
         "archive what is due": _every(archive_seconds, routes.ARCHIVE_DUE),
         "put the archive right": _every(settle_seconds, routes.ARCHIVE_SETTLE),
         "purge what is past its time": _every(purge_seconds, routes.ARCHIVE_PURGE),
+        "carry the audit to the archive": _every(audit_carry_seconds, routes.ARCHIVE_AUDIT),
     }
 
 

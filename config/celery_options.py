@@ -166,6 +166,7 @@ def _beat(settings: AppSettings) -> dict[str, Any]:
             archive_seconds=settings.archive_sweep_seconds,
             settle_seconds=settings.settle_sweep_seconds,
             purge_seconds=settings.purge_sweep_seconds,
+            audit_carry_seconds=settings.audit_carry_seconds,
         ),
         # In memory: sweeps every few seconds need no file of last runs, which would be a pickle.
         "beat_scheduler": "celery.beat:Scheduler",

@@ -71,6 +71,12 @@ class AppSettings(ClientSettings):
         description="Period of the sealing of audit trails: how long an entry can be changed "
         "without a trace by who can write to Redis.",
     )
+    audit_carry_seconds: float = Field(
+        default=600.0,
+        ge=0.5,
+        le=DAY_SECONDS,
+        description="Period of carrying sealed audit trails to the archive's folder.",
+    )
     visibility_timeout_seconds: float = Field(
         default=60.0,
         ge=2,

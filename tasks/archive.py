@@ -31,6 +31,12 @@ def sweep_purge(self: Task[Any, Any]) -> int | None:
     return services_of(self).sweeps.purge()
 
 
+@shared_task(name=routes.ARCHIVE_AUDIT, bind=True)
+def carry_audit(self: Task[Any, Any]) -> int | None:
+    """Carry sealed audit segments to the archive's file."""
+    return services_of(self).sweeps.carry_audit()
+
+
 @shared_task(name=routes.ARCHIVE_DO, bind=True)
 def do(self: Task[Any, Any], request_id: str) -> bool:
     """Do what a request asks of the archive, and answer it where it was left."""

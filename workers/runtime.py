@@ -20,7 +20,9 @@ from baton.agents.metered import MeteredCatalog
 from baton.agents.prices import PriceTable
 from baton.agents.rate_limits import RateLimit, RateLimits
 from baton.agents.warming import Warming
-from baton.archive.opening import ledger_path, open_archive
+from baton.archive.audit_carry import AuditCarry
+from baton.archive.audit_file import AuditFile
+from baton.archive.opening import audit_path, ledger_path, open_archive
 from baton.archive.requests import RequestDesk
 from baton.dispatch import CeleryDispatcher
 from baton.errors import BatonError, SettingsError
@@ -74,6 +76,7 @@ def sweep_periods(settings: AppSettings) -> Periods:
         settings.archive_sweep_seconds,
         settings.settle_sweep_seconds,
         settings.purge_sweep_seconds,
+        settings.audit_carry_seconds,
     )
 
 
@@ -155,7 +158,7 @@ class Runtime:
             trail=self.store.audit,
             aging=Aging(self._redis, self.store, self._drain, self._facts, self._due),
             archiving=ArchivePasses(
-                lambda: self.archive, ledger_path(settings), self._facts, self._due
+                lambda: self.archive, ledger_path(settings), self._facts, self._due, self._carry
             ),
             periods=sweep_periods(settings),
         )
@@ -177,6 +180,19 @@ class Runtime:
     @cached_property
     def _drain(self) -> AccessDrain:
         return AccessDrain(self._redis, self.store)
+
+    @cached_property
+    def _carry(self) -> AuditCarry:
+        return AuditCarry(
+            self._redis,
+            self._audit_file,
+            self.store.audit,
+            keep_seconds=self._settings.audit_keep_seconds,
+        )
+
+    @cached_property
+    def _audit_file(self) -> AuditFile:
+        return AuditFile(audit_path(self._settings))
 
     @cached_property
     def _facts(self) -> SessionFactsReader:
@@ -220,6 +236,8 @@ class Runtime:
             self._runners.close()
         if "archive" in self.__dict__:
             self.archive.close()
+        if "_audit_file" in self.__dict__:
+            self._audit_file.close()
         if "store" in self.__dict__:
             self.store.close()
         self._meter.close()

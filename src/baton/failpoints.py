@@ -89,6 +89,11 @@ FAILPOINTS: Final[Mapping[str, str]] = MappingProxyType(
         "purge.key_destroyed": "a copy's data key is destroyed; rows, segments and tombstone are there",
         "purge.rows_deleted": "its rows and segments are gone; its tombstone is there",
         "purge.buried": "its tombstone is gone; the ledger does not say so",
+        "audit.read": "sealed segments of the audit are read; the archive's file has none",
+        "audit.kept": "the archive's file has them; they are not read back",
+        "audit.verified": "they are read back and verified; none is trimmed in Redis",
+        "audit.announced": "the anchor knows which are to be trimmed; Redis has them",
+        "audit.trimmed": "they are trimmed in Redis; others are not yet",
     }
 )
 

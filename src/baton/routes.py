@@ -18,6 +18,7 @@ RECONCILE: Final = "lifecycle.reconcile"
 ARCHIVE_DUE: Final = "archive.sweep_due"
 ARCHIVE_SETTLE: Final = "archive.settle"
 ARCHIVE_PURGE: Final = "archive.sweep_purge"
+ARCHIVE_AUDIT: Final = "archive.carry_audit"
 ARCHIVE_DO: Final = "archive.do"
 
 AGENTS: Final = "agents"
@@ -45,5 +46,6 @@ QUEUE_OF: Final[dict[str, str]] = {
     ARCHIVE_DUE: ARCHIVE,
     ARCHIVE_SETTLE: ARCHIVE,
     ARCHIVE_PURGE: ARCHIVE,
+    ARCHIVE_AUDIT: ARCHIVE,
     ARCHIVE_DO: ARCHIVE,
 }

@@ -132,6 +132,13 @@ class ClientSettings(BaseSettings):
         description="Where heads of audit trails are kept outside Redis: `file`: "
         "`audit/heads.jsonl` in the state folder; `syslog`: sent there, not read back.",
     )
+    audit_keep_seconds: float = Field(
+        default=366 * DAY_SECONDS,
+        ge=129 * DAY_SECONDS,
+        le=36_500 * DAY_SECONDS,
+        description="How long the archive's folder keeps audit entries from their sealing on; no "
+        "less than Redis may have them. The same for who verifies.",
+    )
     default_runner: str = Field(
         default="offline",
         description="Runner of tasks that name none.",

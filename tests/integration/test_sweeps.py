@@ -7,7 +7,9 @@ from dataclasses import fields
 
 import pytest
 
-from baton.archive.opening import ledger_path
+from baton.archive.audit_carry import AuditCarry
+from baton.archive.audit_file import AuditFile
+from baton.archive.opening import audit_path, ledger_path
 from baton.lifecycle.aging import Aging
 from baton.lifecycle.archiving import ArchivePasses
 from baton.lifecycle.configured import configured_durations
@@ -34,6 +36,8 @@ def make_sweeps(bench, registry, tmp_path):
     settings = ClientSettings(state_dir=tmp_path)
     drain, due = AccessDrain(bench.client, bench.store), DueIndex(bench.client)
     facts = SessionFactsReader(bench.client, configured_durations(settings))
+    file, trail = AuditFile(audit_path(settings)), AuditTrail(bench.client)
+    carry = AuditCarry(bench.client, file, trail, keep_seconds=settings.audit_keep_seconds)
 
     def make(period_seconds=60):
         return Sweeps(
@@ -41,21 +45,26 @@ def make_sweeps(bench, registry, tmp_path):
             engine=bench.engine,
             registry=registry,
             drain=drain,
-            trail=AuditTrail(bench.client),
+            trail=trail,
             aging=Aging(bench.client, bench.store, drain, facts, due),
             archiving=ArchivePasses(
-                lambda: pytest.fail("nothing is archived here"), ledger_path(settings), facts, due
+                lambda: pytest.fail("nothing is archived here"),
+                ledger_path(settings),
+                facts,
+                due,
+                carry,
             ),
             periods=Periods(**{field.name: period_seconds for field in fields(Periods)}),
         )
 
-    return make
+    yield make
+    file.close()
 
 
 def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):
     """The second of two says that it did nothing, for each of the sweeps."""
     first, second = make_sweeps(), make_sweeps()
-    for name in ("age", "reconcile", "archive", "settle", "purge"):
+    for name in ("age", "reconcile", "archive", "settle", "purge", "carry_audit"):
         assert getattr(first, name)() is not None
         assert getattr(second, name)() is None
     assert (first.nodes(), second.nodes()) == (0, None)

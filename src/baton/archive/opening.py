@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from baton.archive.audit_file import FILE_NAME
 from baton.errors import ArchiveNotInstalledError
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def archive_folder(settings: ClientSettings) -> Path:
 def ledger_path(settings: ClientSettings) -> Path:
     """Where its ledger is; while it is missing, nothing was ever archived."""
     return archive_folder(settings) / "ledger.sqlite"
+
+
+def audit_path(settings: ClientSettings) -> Path:
+    """Where the audit trails are that were carried out of Redis, if any were."""
+    return archive_folder(settings) / FILE_NAME
 
 
 def open_archive(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from baton.archive.audit_file import AuditFile
+from baton.archive.opening import audit_path
+from baton.archive.whole_trail import WholeTrail
 from baton.cli.connection import client_settings, open_client
 from baton.cli.escaping import escape_line
 from baton.cli.exits import FAILED, STORE_CODES, epilog
@@ -36,13 +39,16 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
     epilog=epilog("baton audit show notes", "baton audit verify notes", codes=STORE_CODES)
 )
 def audit() -> None:
-    """Show, verify, seal and export audit trails. Needs Redis only."""
+    """Show, verify, seal and export audit trails.
+
+    Needs Redis only. What the archive's folder of this machine has of a trail is read as well.
+    """
 
 
 @app.command(epilog=epilog("baton audit show notes --limit 5", codes=STORE_CODES))
 def show(session: Session, limit: Limit = 50, as_json: Json = False) -> None:
-    """List what was done to a session, newest first."""
-    with _open_trail() as trail:
+    """List what was done to a session, newest first; after its purge too."""
+    with _open_whole() as trail:
         entries = list(trail.show(session, limit))
     if as_json:
         show_json({"session": session, "entries": [plain(entry) for entry in entries]})
@@ -135,12 +141,25 @@ def _open_trail() -> Iterator[AuditTrail]:
         yield AuditTrail(client, _anchor(settings))
 
 
+@contextlib.contextmanager
+def _open_whole() -> Iterator[AuditTrail | WholeTrail]:
+    """With what was carried to the archive's file, where there is one."""
+    with open_client() as (settings, client):
+        file = AuditFile(audit_path(settings))
+        if not file.exists():
+            yield AuditTrail(client, _anchor(settings))
+            return
+        with contextlib.closing(file):
+            keep_seconds = settings.audit_keep_seconds
+            yield WholeTrail(client, file, _anchor(settings), keep_seconds=keep_seconds)
+
+
 def _anchor(settings: ClientSettings) -> AuditAnchor | None:
     return make_anchor(settings.audit_anchor, settings.state_dir)
 
 
 def _verified(session: str) -> AuditVerification:
-    with _open_trail() as trail:
+    with _open_whole() as trail:
         return trail.verify(session)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from baton.archive.audit_carry import AuditCarry
     from baton.archive.service import ArchiveService
     from baton.lifecycle.due_index import DueIndex
     from baton.lifecycle.facts import SessionFactsReader
@@ -40,6 +41,7 @@ class ArchivePasses:
         ledger_path: where that archive's ledger is; while it is missing, there is nothing archived.
         facts: tells whether a session is still due.
         index: knows which are to be archived.
+        carry: carries the audit; it needs none of the archive's packages.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class ArchivePasses:
         ledger_path: Path,
         facts: SessionFactsReader,
         index: DueIndex,
+        carry: AuditCarry,
     ) -> None:
         self._open_archive = open_archive
         self._ledger_path = ledger_path
         self._facts = facts
         self._index = index
+        self._carry = carry
 
     def archive_due(self, run: SweepRun) -> int:
         """Archive sessions that are due, the longest due first; how many.
@@ -97,6 +101,16 @@ class ArchivePasses:
             if purged < PURGED_AT_ONCE:
                 break
         return count
+
+    def carry_audit(self, run: SweepRun) -> int:
+        """Carry sealed audit segments to the archive's file, and trim old ones; how many.
+
+        Errors: as of `AuditCarry.run`.
+        """
+        ends_at = time.monotonic() + RUN_SECONDS
+        return self._carry.run(
+            progress=run.progress, stop=lambda: run.lost or time.monotonic() >= ends_at
+        )
 
     def _archive_if_due(self, archive: ArchiveService, session_id: str) -> bool:
         archived = False

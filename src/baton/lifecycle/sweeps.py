@@ -36,6 +36,7 @@ class Periods:
     archive_seconds: float
     settle_seconds: float
     purge_seconds: float
+    audit_carry_seconds: float
 
     def of(self, name: str) -> float:
         """The period of one sweep."""
@@ -119,6 +120,15 @@ class Sweeps:
     def purge(self) -> int | None:
         """Erase archived sessions past their time; how many."""
         return self._once("purge", self._archiving.purge)
+
+    def carry_audit(self) -> int | None:
+        """Carry sealed audit segments to the archive's file, and trim old ones; how many.
+
+        Raises:
+            ColdStoreUnavailableError, ColdStoreCorruptError, AnchorUnavailableError: and nothing
+                was trimmed that is not in the file.
+        """
+        return self._once("audit_carry", self._archiving.carry_audit)
 
     def _once(self, name: str, work: Callable[[SweepRun], int]) -> int | None:
         return self._board.run(name, self._periods.of(name), work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from baton.errors import InvalidInputError
 from baton.redis_client import require_binary
@@ -119,6 +119,7 @@ class AuditTrail:
         *,
         through_segment: int,
         older_than_seconds: float = TRIM_AFTER_SECONDS,
+        kind: Literal["trimmed", "carried"] = "trimmed",
     ) -> int:
         """Take old segments out of Redis that the caller has exported; how many entries went.
 
@@ -129,6 +130,7 @@ class AuditTrail:
             session_id: the session.
             through_segment: the last segment of which the caller has a safe copy.
             older_than_seconds: how long ago a segment must have been sealed.
+            kind: what the anchor is told: `carried`, where the copy is in the archive's file.
 
         Raises:
             AuditBrokenError: the trail does not verify; what is there may be evidence.
@@ -138,4 +140,5 @@ class AuditTrail:
             self.verify(session_id),
             through_segment=through_segment,
             older_than_seconds=older_than_seconds,
+            kind=kind,
         )

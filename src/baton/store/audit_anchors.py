@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AnchorKind = Literal["file", "syslog", "off"]
+HeadKind = Literal["sealed", "trimmed", "carried"]
 _FILE_NAME: Final = "heads.jsonl"
 _SYSLOG_SOCKET: Final = "/var/run/syslog" if sys.platform == "darwin" else "/dev/log"
 
@@ -32,13 +33,14 @@ class Head(BaseModel):
     """What an anchor keeps of a chain.
 
     `sealed`: the chain's seal number `segment` has `hash`. `trimmed`: the entries up to `last_seq`
-    were taken out of Redis on purpose, after an export.
+    were taken out of Redis on purpose, after an export; `carried`: likewise, as the archive's file
+    has them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal[1] = 1
-    kind: Literal["sealed", "trimmed"] = "sealed"
+    kind: HeadKind = "sealed"
     session: str
     chain: str
     segment: Annotated[int, Field(ge=1)]
@@ -47,9 +49,7 @@ class Head(BaseModel):
     at: Annotated[int, Field(ge=1)]
 
     @classmethod
-    def of(
-        cls, seal: Seal, kind: Literal["sealed", "trimmed"] = "sealed", at: int | None = None
-    ) -> Head:
+    def of(cls, seal: Seal, kind: HeadKind = "sealed", at: int | None = None) -> Head:
         """The head of a chain that ends with `seal`; `at` in ms, default: when it was sealed."""
         return cls(
             kind=kind,

@@ -72,10 +72,10 @@ class TrailReader:
             at_ms=at_ms,
         )
 
-    def seals(self, size: TrailSize) -> Iterator[bytes]:
-        """The seals, raw, in order."""
+    def seals(self, size: TrailSize, first_segment: int = 1) -> Iterator[bytes]:
+        """The seals, raw, in order, from number `first_segment` on."""
         keys = SessionKeys.of(size.session_id)
-        for start in range(0, size.seals, BATCH):
+        for start in range(first_segment - 1, size.seals, BATCH):
             last = min(start + BATCH, size.seals) - 1
             with redis_errors(self._redis):
                 pipeline = self._redis.pipeline(transaction=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from baton.errors import AuditBrokenError, InvalidInputError, UnexpectedAnswerError
+from baton.failpoints import reach
 from baton.redis_client import redis_errors
 from baton.scripts import Script
 from baton.store.audit_anchors import Head
@@ -73,7 +74,12 @@ class AuditSealer:
         return total
 
     def trim(
-        self, verified: AuditVerification, *, through_segment: int, older_than_seconds: float
+        self,
+        verified: AuditVerification,
+        *,
+        through_segment: int,
+        older_than_seconds: float,
+        kind: Literal["trimmed", "carried"],
     ) -> int:
         """Take whole segments off the front: exported, anchored, and of that age.
 
@@ -81,6 +87,7 @@ class AuditSealer:
             verified: of just now, against an anchor.
             through_segment: the last that the caller has a safe copy of.
             older_than_seconds: how long ago they must have been sealed.
+            kind: what the anchor is told.
 
         Returns:
             How many entries went.
@@ -100,7 +107,8 @@ class AuditSealer:
         if not due:
             return 0
         keys = SessionKeys.of(verified.session_id)
-        self._anchor.append([Head.of(due[-1], "trimmed")])
+        self._anchor.append([Head.of(due[-1], kind)])
+        reach("audit.announced")
         with redis_errors(self._redis):
             return sum(_TRIM(self._redis, [keys.base], [s.first_seq, s.last_seq]) for s in due)
 

@@ -23,10 +23,11 @@ MAX_PROBLEMS: Final = 50
 class Problem(NamedTuple):
     """Something that is not as it was recorded.
 
-    `number` is a sequence number where `kind` is `entry`, else that of a segment.
+    `number` is a sequence number where `kind` is `entry`, else that of a segment. `archive`: the
+    copy in the archive's file.
     """
 
-    kind: Literal["entry", "seal", "anchor"]
+    kind: Literal["entry", "seal", "anchor", "archive"]
     number: int
     text: str
 
@@ -41,6 +42,9 @@ class Trail:
         at_ms: when it was read, in milliseconds by Redis' clock.
         seals: all of them, raw.
         entries: all behind the trimmed ones, raw.
+        kept_ms: None: the archive's file is not looked at, so what was carried to it may be
+            missing. Else it is part of the trail, and such entries may be missing only if they
+            were sealed so long ago.
     """
 
     session_id: str
@@ -49,6 +53,7 @@ class Trail:
     at_ms: int
     seals: Sequence[bytes]
     entries: Iterable[bytes]
+    kept_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +232,9 @@ def _check_heads(
 def _check_trim(trail: Trail, seals: Sequence[Seal | None], heads: Sequence[Head]) -> list[Problem]:
     """Entries may be missing in front only where the anchor knows that they were trimmed."""
     hashes = {seal.hash for seal in seals if seal is not None}
-    known = [head.last_seq for head in heads if head.kind == "trimmed" and head.hash in hashes]
-    last = max(known, default=0)
+    kinds = {"trimmed", "carried"} if trail.kept_ms is None else {"trimmed"}
+    known = [head.last_seq for head in heads if head.kind in kinds and head.hash in hashes]
+    last = max([*known, *_past_their_time(trail, seals)], default=0)
     if trail.trimmed > last:
         text = f"is gone, as are all up to {trail.trimmed}; no anchor knows that they were trimmed"
         return [Problem("entry", last + 1, text)]
@@ -237,6 +243,14 @@ def _check_trim(trail: Trail, seals: Sequence[Seal | None], heads: Sequence[Head
         text = "is said to be the first left, but only whole segments are trimmed"
         return [Problem("entry", trail.trimmed + 1, text)]
     return []
+
+
+def _past_their_time(trail: Trail, seals: Sequence[Seal | None]) -> list[int]:
+    """Numbers of the last entries of segments that the archive's file need not have any more."""
+    if trail.kept_ms is None:
+        return []
+    oldest_ms = trail.at_ms - trail.kept_ms
+    return [seal.last_seq for seal in seals if seal is not None and seal.at <= oldest_ms]
 
 
 def _number_of(raw: bytes, session_id: str) -> int | None:

@@ -13,6 +13,7 @@ _PREFIX: Final = "context:claude_max:{"
 VERSION_PATTERN: Final = "context:claude_max:{*}:version"
 ACCESS_PATTERN: Final = "context:claude_max:{*}:access"
 AUDIT_PATTERN: Final = "context:claude_max:{*}:audit"
+AUDIT_SEALS_PATTERN: Final = "context:claude_max:{*}:audit_seals"
 DATA_KEY_PATTERN: Final = "context:claude_max:{*}:key"
 CLAIM_PATTERN: Final = "context:claude_max:{*}:staging:*:key"
 

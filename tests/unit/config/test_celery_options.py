@@ -71,6 +71,12 @@ def test_options_expire_each_sweep_with_its_period():
         routes.SWEEP_AGENTS,
         routes.SWEEP_ACCESS,
         routes.SEAL_AUDIT,
+        routes.AGE,
+        routes.RECONCILE,
+        routes.ARCHIVE_DUE,
+        routes.ARCHIVE_SETTLE,
+        routes.ARCHIVE_PURGE,
+        routes.ARCHIVE_AUDIT,
     }
     assert all(entry["options"]["expires"] == entry["schedule"] for entry in entries.values())
     assert 7 in {entry["schedule"] for entry in entries.values()}
