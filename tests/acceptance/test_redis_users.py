@@ -14,6 +14,7 @@ from stack import Stack
 from baton import ChildTask, ClientSettings, Limits, RedisSwarmCoordinator
 from baton.access.scripts import load_missing, script_sources
 from baton.settings import load_settings
+from baton_command import BatonCommand
 from redis_users import password_of, write_users
 from waiting import until
 
@@ -129,3 +130,30 @@ def test_redis_that_lost_its_scripts_gets_them_from_beat(guarded, running, swarm
     assert outcome.state == "done"
     with guarded.client as admin:
         assert all(admin.script_exists(*script_sources()))
+
+
+def test_sessions_are_archived_found_restored_and_purged_as_their_own_users(
+    guarded, running, swarm, embedder, tmp_path
+):
+    """By the archive's pool, asked by an orchestrator; and by an archive agent without the pool."""
+    agent = swarm.register_agent("sonnet_coordinator", 200_000)
+    session = swarm.update_context(CONTEXT, agent).session_id
+    users = {
+        "BATON_REDIS_URL": running.url,
+        "BATON_ACL_DIR": running.env["BATON_ACL_DIR"],
+        "BATON_STATE_DIR": str(running.state_dir),
+    }
+    ours = BatonCommand(tmp_path, BATON_REDIS_USER="sonnet_coordinator", **users)
+    assert ours.json("archive", "run", session)["outcome"] == "archived"
+    assert ours.json("archive", "search", "a line", "--limit", "1")
+    assert ours.json("archive", "restore", session)
+    for pool in ("archive", "lifecycle"):
+        running.kill(pool, "SIGTERM")
+        until(lambda pool=pool: running.processes[pool].status == "exited", what="its end")
+    agents = BatonCommand(tmp_path, BATON_REDIS_USER="archive_agent", **users)
+    assert agents.json("archive", "run", session)["outcome"] == "archived"
+    assert agents.json("archive", "restore", session)
+    assert agents.json("archive", "purge", session, "--yes")
+    monitor = BatonCommand(tmp_path, BATON_REDIS_USER="monitor", **users)
+    monitor("status", "--json", code=1)  # two pools are down
+    assert refusals(guarded) == []

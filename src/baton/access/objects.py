@@ -24,6 +24,10 @@ AUDIT_SEALS: Final = f"{SESSION}:audit_seals"
 # All but the audit and the notes: what holds, or describes, what was stored.
 CONTENT: Final = (SESSION, PLAIN_SIBLINGS, AUTHORS)
 
+# What the archive's pool is asked, and what it answers: questions and snippets are contents.
+ARCHIVE_REQUESTS: Final = "archive:{*}:request"
+ARCHIVE_ANSWERS: Final = "archive:{*}:answers"
+
 LOCKS: Final = "locks:{*}"
 AGENTS_INDEX: Final = "agents:index"
 AGENTS: Final = (AGENTS_INDEX, "agents:{*}")
@@ -31,6 +35,8 @@ POOLS: Final = "pools:*"
 SWEEPS: Final = ("sweep:*", "lifecycle:*")
 MODELS: Final = "models:*"
 METRICS: Final = "metrics:*"
+METRICS_INDEX: Final = "metrics:index"
+CLIENT_METRICS: Final = "metrics:{clients:all}*"
 PROBES: Final = "health:*"
 
 # A handoff. Of its siblings `results:*` and `reopen…` begin with an `r`, `merged` with an `m`,

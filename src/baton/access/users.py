@@ -45,7 +45,9 @@ def users(*, broker_database: int = 1) -> tuple[User, ...]:
             "script|load", "script|exists",
         })),
         _coordinator(),
-        User(WORKER, "an agent that reads contexts", _reading(), _TRANSACTIONS),
+        User(
+            WORKER, "an agent that reads contexts", (*_reading(), *_counting()), _TRANSACTIONS
+        ),
         _archive_agent(),
         _monitor(),
     )  # fmt: skip
@@ -54,7 +56,9 @@ def users(*, broker_database: int = 1) -> tuple[User, ...]:
 def _reading() -> tuple[Grant, ...]:
     """A context, its history and marks; who takes part. A note of each read, and nothing else."""
     return (
-        to_read("hmget hget hgetall hexists hlen mget pttl zscore zrevrange", *objects.CONTENT),
+        to_read(
+            "hmget hget hgetall hexists hlen mget pttl zscore zrange zrevrange", *objects.CONTENT
+        ),
         to_read("lrange", objects.CHECKPOINTS),
         to_read("get", objects.DATA_KEY),
         to_write("rpushx", objects.ACCESS),
@@ -100,6 +104,16 @@ def _measuring() -> tuple[Grant, ...]:
     commands = script_commands("baton.metrics") - {"time"}
     plain = "evalsha hgetall zadd zrange zremrangebyscore pexpire"
     return (Grant(commands | set(plain.split()), (objects.METRICS,)),)
+
+
+def _counting() -> tuple[Grant, ...]:
+    """Adding to the counts of all clients, which a store does as it reads; on Redis 7 alone."""
+    commands = script_commands("baton.metrics") - {"time"} | {"evalsha"}
+    index = frozenset({"zadd", "zremrangebyscore", "pexpire"})
+    return (
+        Grant(commands, (objects.CLIENT_METRICS,), narrow=True),
+        Grant(index, (objects.METRICS_INDEX,), narrow=True),
+    )
 
 
 def _watching() -> tuple[Grant, ...]:
@@ -272,6 +286,8 @@ def _archive(events: str) -> User:
         *_writing(),
         *_auditing(),
         *_sweeping(),
+        to_use("get del pexpire", objects.ARCHIVE_REQUESTS),
+        to_use("rpush pexpire", objects.ARCHIVE_ANSWERS),
         *_consuming(routes.ARCHIVE, unacked=objects.UNACKED_OF_ARCHIVE),
     )
     return _with(worker, _SEARCH)
@@ -315,6 +331,8 @@ def _coordinator() -> User:
         *_watching(),
         *_enqueueing(routes.AGENTS, routes.CONTEXT, routes.ARCHIVE),
         to_use("get mget del", *objects.TASK_RESULTS),
+        to_write("set", objects.ARCHIVE_REQUESTS),
+        to_use("blpop", objects.ARCHIVE_ANSWERS),
     )
     keyless = _TRANSACTIONS | _SEARCH | {"subscribe", "unsubscribe", "info"}
     return User(
@@ -324,7 +342,8 @@ def _coordinator() -> User:
 
 
 def _archive_agent() -> User:
-    grants = (*_reading(), *_writing(), *_auditing(), *_sweeping())
+    board = to_read("zrange hgetall", objects.POOLS)  # whether the pool has the archive
+    grants = (*_reading(), *_writing(), *_auditing(), *_sweeping(), *_measuring(), board)
     keyless = _TRANSACTIONS | _SEARCH
     return User(ARCHIVE_AGENT, "archives and restores without a running stack", grants, keyless)
 
