@@ -9,7 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from baton import routes
-from baton.errors import BatonError
+from baton.archive.report import find_report
+from baton.errors import BatonError, UnexpectedAnswerError
 from baton.handoff.keys import OPEN
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.sweep_board import SweepBoard
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import redis
     from celery import Celery
 
+    from baton.archive.report import ArchiveReport
     from baton.metrics.catalog import Metric
 
 Sample = tuple["Metric", dict[str, str], float]
@@ -105,6 +107,23 @@ class DeploymentMetrics:
         known, due = DueIndex(self._redis).sizes()
         yield catalog.SESSIONS, {}, known
         yield catalog.ARCHIVE_DUE, {}, due
+        try:
+            report = find_report(self._redis)
+        except UnexpectedAnswerError:
+            report = None
+        if report is not None:
+            yield from self._of_report(report)
+
+    def _of_report(self, report: ArchiveReport) -> Iterator[Sample]:
+        with redis_errors(self._redis):
+            now: Any = self._redis.time()
+        for state in catalog.ARCHIVE_STATES:
+            yield catalog.ARCHIVE_SESSIONS, {"state": state}, getattr(report, state)
+        yield catalog.ARCHIVE_HEALTHY, {}, int(report.problem is None)
+        yield catalog.ARCHIVE_REPORT_AGE, {}, max(0.0, now[0] - report.checked_at_ms / 1000)
+        yield catalog.ARCHIVE_SEARCHABLE, {}, report.passages
+        yield catalog.ARCHIVE_WAITING, {}, report.waiting
+        yield catalog.ARCHIVE_FREE, {}, report.free_bytes
 
     def _of_queues(self) -> Iterator[Sample]:
         with self._app.connection_for_read() as connection, connection.channel() as channel:

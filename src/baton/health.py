@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from baton import routes
+from baton.archive.report import find_report
 from baton.broker_url import choose_broker_url
-from baton.clock import iso_utc, utc_from_seconds
+from baton.clock import iso_utc, utc_from_ms, utc_from_seconds
 from baton.errors import AccessDeniedError, BatonError, SettingsError, UnexpectedAnswerError
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.metrics.catalog import VERSION_CONFLICTS
 from baton.metrics.tally import list_scopes, read_sums
-from baton.redis_client import redact_url, redis_errors, why_silent
+from baton.redis_client import redact_url, redis_errors, require_binary, why_silent
 from baton.swarm.pools import PoolBoard
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ POOLS: Final = (*routes.QUEUES, "beat")
 PROBE_SECONDS: Final = 60
 # Of its memory's limit, what a Redis may use before it is called short.
 MEMORY_SHARE: Final = 0.9
+# Of the archive's disk: it stops taking sessions before there is none.
+LEAST_FREE_BYTES: Final = 512 * 2**20
 T = TypeVar("T")
 
 _CHECKABLE: Final = frozenset({"redis", "rediss", "unix"})
@@ -87,10 +90,23 @@ class SweepHealth(TypedDict):
 
 
 class ArchiveHealth(TypedDict):
-    """The archive: whether a probe's vector was found, and how many passages it has."""
+    """What the archive's process told last of itself; see `baton.archive.report.ArchiveReport`.
 
-    passages: int | None
-    probe_found: bool | None
+    `late`: that was more than three periods ago. `probe_found`: the probe, and a sample of the
+    rows, were found by their vectors. `index_rows` None: the index did not answer.
+    """
+
+    checked_at: str
+    late: bool
+    archived: int
+    copied: int
+    held: int
+    passages: int
+    index_rows: int | None
+    probe_found: bool
+    waiting_for_index: int
+    purge_paused_until: str | None
+    free_disk_bytes: int
     problem: str | None
 
 
@@ -99,7 +115,8 @@ class Health(TypedDict):
 
     `redis_status`: `healthy`, or `unhealthy: ` and why. `active_sessions`: agents that are active.
     `version_conflicts`: writes that met another writer's, of the last 30 days. `overall_status` is
-    `healthy` where `problems` is empty. `warnings` are what might become one.
+    `healthy` where `problems` is empty. `warnings` are what might become one. `archive` None:
+    nothing was ever archived.
     """
 
     timestamp: str
@@ -123,7 +140,6 @@ def check_deployment(
     url: str,
     settings: ClientSettings,
     registry: AgentRegistry,
-    archive: Callable[[], ArchiveHealth] | None = None,
 ) -> Health:
     """Look at all of it, now. Raises nothing that Redis answers: that is what it tells.
 
@@ -132,17 +148,12 @@ def check_deployment(
         url: the store's.
         settings: tell of the broker.
         registry: who takes part.
-        archive: looks at the archive; None: nobody does.
     """
     broker = broker_health(settings, url)
     try:
         health = _of_deployment(client, registry, broker)
     except BatonError as error:
         health = _unreachable(str(error), broker)
-    if archive is not None:
-        health["archive"] = kept = archive()
-        if kept["problem"] is not None:
-            health["problems"].append(f"archive: {kept['problem']}")
     if health["problems"]:
         health["overall_status"] = "degraded"
     return health
@@ -252,6 +263,60 @@ def sweep_health(status: SweepStatus) -> SweepHealth:
     }
 
 
+def archive_health(client: redis.Redis) -> ArchiveHealth | None:
+    """What the archive told last; None where nothing was ever archived.
+
+    Raises:
+        StoreUnavailableError, AccessDeniedError, UnexpectedAnswerError: that is not to be had.
+    """
+    report = find_report(client)
+    if report is None:
+        return None
+    with redis_errors(client):
+        seconds, microseconds = require_binary(client).time()
+    now_ms = seconds * 1000 + microseconds // 1000
+    paused_ms = report.purge_paused_until_ms
+    return {
+        "checked_at": iso_utc(utc_from_ms(report.checked_at_ms)),
+        "late": report.is_late(now_ms),
+        "archived": report.archived,
+        "copied": report.copied,
+        "held": report.held,
+        "passages": report.passages,
+        "index_rows": report.rows,
+        "probe_found": report.healthy,
+        "waiting_for_index": report.waiting,
+        "purge_paused_until": iso_utc(utc_from_ms(paused_ms)) if paused_ms > now_ms else None,
+        "free_disk_bytes": report.free_bytes,
+        "problem": report.problem,
+    }
+
+
+def archive_problems(archive: ArchiveHealth) -> Iterator[str]:
+    """What is wrong with the archive."""
+    if archive["late"]:
+        yield f"archive: nobody has looked after it since {archive['checked_at']}"
+    if archive["problem"] is not None:
+        yield f"archive: {archive['problem']}"
+
+
+def archive_warnings(archive: ArchiveHealth) -> Iterator[str]:
+    """What of the archive somebody should look at."""
+    if archive["purge_paused_until"] is not None:
+        yield (
+            "the archive purges nothing until "
+            f"{archive['purge_paused_until']}: a clock may have jumped"
+        )
+    if archive["free_disk_bytes"] < LEAST_FREE_BYTES:
+        yield f"the archive's disk has {archive['free_disk_bytes'] // 2**20} MiB left"
+    rows = archive["index_rows"]
+    if rows is not None and rows > archive["passages"]:
+        yield (
+            f"the archive's index has {rows - archive['passages']} rows too many, as a crash "
+            "leaves; they go when their sessions are archived again"
+        )
+
+
 def pool_problems(pools: Sequence[PoolStatus]) -> Iterator[str]:
     """Which pools, or beat, no process of is up."""
     up = {pool.pool for pool in pools if pool.up}
@@ -289,7 +354,12 @@ def _of_deployment(client: redis.Redis, registry: AgentRegistry, broker: BrokerH
     sweeps = [sweep_health(status) for status in found]
     active = looks.at("the agents", registry.count_active, 0)
     conflicts = looks.at("the counts", lambda: count_conflicts(client), 0)
+    archive = looks.at("the archive", lambda: archive_health(client), None)
     problems = [*([] if pools is None else pool_problems(pools)), *sweep_problems(sweeps)]
+    warned = [*_told_warnings(facts, probed, looks.denied)]
+    if archive is not None:
+        problems += archive_problems(archive)
+        warned += archive_warnings(archive)
     if broker["problem"] is not None:
         problems.insert(0, f"broker: {broker['problem']}")
     if probed["problem"] is not None:
@@ -305,9 +375,9 @@ def _of_deployment(client: redis.Redis, registry: AgentRegistry, broker: BrokerH
         "broker": broker,
         "pools": {pool.pool: pool.up for pool in pools or ()},
         "sweeps": sweeps,
-        "archive": None,
+        "archive": archive,
         "problems": problems,
-        "warnings": [*_told_warnings(facts, probed, looks.denied)],
+        "warnings": warned,
     }
 
 

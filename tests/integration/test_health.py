@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 
 from baton import ClientSettings, RedisSwarmCoordinator, health_check
+from baton.archive.report import ArchiveReport, put_report
 from baton.health import POOLS, check_deployment, probe
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.redis_client import connect
@@ -147,20 +148,71 @@ def test_deployment_without_redis_is_told_not_raised(tmp_path):
     assert not health["broker"]["reachable"]
 
 
-def test_archive_that_has_lost_its_probe_is_not_healthy(running, redis_client, redis_server):
-    """Whoever has an archive gives its look at it; its problem is one of all."""
-    registry = AgentRegistry(redis_client, dead_after_seconds=120)
+def _report(redis_client, **changed):
+    told = {
+        "checked_at_ms": round(redis_client.time()[0] * 1000), "period_ms": 300_000, "archived": 3,
+        "copied": 1, "held": 1, "passages": 7, "rows": 7, "healthy": True, "reason": "",
+        "rebuild": False, "waiting": 2, "purge_paused_until_ms": 0, "free_bytes": 2**40,
+    }  # fmt: skip
+    return ArchiveReport(**(told | changed))
 
-    def look(problem):
-        return check_deployment(
-            redis_client, url=redis_server.url, settings=ClientSettings(), registry=registry,
-            archive=lambda: {"passages": 7, "probe_found": problem is None, "problem": problem},
-        )  # fmt: skip
 
-    assert look(None)["overall_status"] == "healthy"
-    health = look("a probe vector is not found")
-    assert health["problems"] == ["archive: a probe vector is not found"]
-    assert health["archive"]["passages"] == 7
+def test_what_the_archive_told_is_shown(running, swarm, redis_client):
+    """All of its report; a healthy one is no problem, and none at all is no fault either."""
+    assert health_check(swarm)["archive"] is None
+    put_report(redis_client, _report(redis_client))
+    health = health_check(swarm)
+    assert health["overall_status"] == "healthy"
+    archive = health["archive"]
+    assert datetime.fromisoformat(archive.pop("checked_at")).utcoffset().total_seconds() == 0
+    assert archive == {
+        "late": False, "archived": 3, "copied": 1, "held": 1, "passages": 7, "index_rows": 7,
+        "probe_found": True, "waiting_for_index": 2, "purge_paused_until": None,
+        "free_disk_bytes": 2**40, "problem": None,
+    }  # fmt: skip
+    assert 0 < redis_client.pttl("archive:health") <= 90 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"healthy": False, "reason": "the probe was not found"}, "the probe was not found"),
+        ({"healthy": False, "reason": "x", "rebuild": True}, "`baton archive reindex`"),
+        ({"rows": None, "healthy": False, "reason": "no answer in 30 s"}, "no answer in 30 s"),
+        ({"rows": 5}, "the index has 5 of 7 passages"),
+        ({"checked_at_ms": 1_000}, "nobody has looked after it since 1970-01-01T00:00:01.000Z"),
+    ],
+)
+def test_archive_that_is_not_fit_is_a_problem(running, swarm, redis_client, changed, problem):
+    """A probe that is not found, rows that are missing, and a report that is late."""
+    put_report(redis_client, _report(redis_client, **changed))
+    health = health_check(swarm)
+    assert health["overall_status"] == "degraded"
+    (told,) = health["problems"]
+    assert told.startswith("archive: ")
+    assert problem in told
+
+
+def test_what_the_archive_needs_looked_at_is_warned_of(running, swarm, redis_client):
+    """A paused purge, a full disk, and rows of nobody are no problems yet."""
+    soon_ms = (redis_client.time()[0] + 60) * 1000
+    put_report(
+        redis_client,
+        _report(redis_client, purge_paused_until_ms=soon_ms, free_bytes=2**20, rows=9),
+    )
+    health = health_check(swarm)
+    assert health["problems"] == []
+    warned = " ".join(health["warnings"])
+    for part in ("purges nothing until", "has 1 MiB left", "2 rows too many"):
+        assert part in warned
+
+
+def test_report_that_is_none_is_told_of(running, swarm, redis_client):
+    """Something else under the report's name hides nothing else of health."""
+    redis_client.set("archive:health", "{}", ex=60)
+    health = health_check(swarm)
+    assert health["archive"] is None
+    assert any("the archive" in warning for warning in health["warnings"])
 
 
 def test_cluster_is_looked_at_too(cluster):

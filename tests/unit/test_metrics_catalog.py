@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "config/prometheus/alerts.yml"
 # Functions, keywords and labels of PromQL that the rules use.
 WORDS = {
-    "absent", "by", "delta", "histogram_quantile", "increase", "max", "rate", "sum",
+    "absent", "by", "delta", "histogram_quantile", "increase", "max", "min", "rate", "sum",
 }  # fmt: skip
 
 

@@ -131,6 +131,7 @@ def _watching() -> tuple[Grant, ...]:
         to_use("evalsha", objects.AGENTS_INDEX),  # a script that only reads; its calls need rights
         to_read("zrevrange zrange zcard zcount", *objects.HANDOFF_LISTS),
         to_read("hgetall zrange", objects.METRICS),
+        to_read("get", objects.ARCHIVE_REPORT),
         Grant(frozenset({"set", "getdel"}), (objects.PROBES,), narrow=True),
     )  # fmt: skip
 
@@ -288,6 +289,7 @@ def _archive(events: str) -> User:
         *_sweeping(),
         to_use("get del pexpire", objects.ARCHIVE_REQUESTS),
         to_use("rpush pexpire", objects.ARCHIVE_ANSWERS),
+        to_use("set get", objects.ARCHIVE_REPORT),
         *_consuming(routes.ARCHIVE, unacked=objects.UNACKED_OF_ARCHIVE),
     )
     return _with(worker, _SEARCH)
@@ -343,7 +345,10 @@ def _coordinator() -> User:
 
 def _archive_agent() -> User:
     board = to_read("zrange hgetall", objects.POOLS)  # whether the pool has the archive
-    grants = (*_reading(), *_writing(), *_auditing(), *_sweeping(), *_measuring(), board)
+    report = to_use("set get", objects.ARCHIVE_REPORT)
+    grants = (
+        *_reading(), *_writing(), *_auditing(), *_sweeping(), *_measuring(), board, report,
+    )  # fmt: skip
     keyless = _TRANSACTIONS | _SEARCH
     return User(ARCHIVE_AGENT, "archives and restores without a running stack", grants, keyless)
 

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.archive.archivist import ARCHIVE_AGENT, Archived
+from baton.archive.report import examine, put_report
+from baton.archive.restorer import no_copy_error
 from baton.archive.searching import Filters
 from baton.clock import iso_utc, utc_from_ms
 from baton.errors import PermanentError
 from baton.ids import check_id
 from baton.redis_client import redis_errors
+from baton.store.moves import check_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import redis
 
@@ -22,9 +26,11 @@ if TYPE_CHECKING:
     from baton.archive.eraser import Eraser
     from baton.archive.folder_lock import FolderLock
     from baton.archive.ledger import Erasure, Ledger, ShelfRecord, Totals
+    from baton.archive.report import ArchiveReport
     from baton.archive.restorer import Restorer
     from baton.archive.searching import ArchiveHit, ArchiveSearch
     from baton.archive.settling import Reindexer, Settler
+    from baton.archive.shelf_keys import ShelfRewrap
     from baton.archive.shelves import Shelves
     from baton.archive.vector_index import IndexHealth, VectorIndex
     from baton.store.moves import Restored
@@ -180,6 +186,7 @@ class ArchiveService:
             ContextNotFoundError: there is no such session.
             InvalidInputError: the reason is no line of 1 to 200 printable characters.
         """
+        check_reason(reason)  # before the ledger notes it
         with self._taking_turns(agent_id):
             return self._eraser.set_hold(session_id, reason, agent_id)
 
@@ -219,20 +226,33 @@ class ArchiveService:
             count += 1
         return count
 
-    def rewrap_keys(self) -> int:
-        """Bring all data keys under the current master key; how many shelves that changed."""
+    def rewrap_keys(self) -> ShelfRewrap:
+        """Bring all data keys under the current master key."""
         with self._turn:
             return self._shelves.keys.rewrap_all(self.ledger)
 
-    def verify(self, session_id: str | None = None) -> dict[str, str]:
+    def verify(
+        self, session_id: str | None = None, progress: Progress | None = None
+    ) -> dict[str, str]:
         """Read copies whole, every hash checked; session -> what is wrong, of those that are not.
 
         Args:
             session_id: one session; None: all.
+            progress: told `copies`, how many are read, and of about how many.
+
+        Raises:
+            ContextNotFoundError: the archive has no copy of that session.
         """
-        records = self.ledger.all() if session_id is None else self.ledger.of_session(session_id)
+        records, total = self.ledger.all(), sum(self.totals().states.values())
+        if session_id is not None:
+            found = self.ledger.of_session(session_id)
+            if not any(record.is_whole for record in found):
+                raise no_copy_error(session_id)
+            records, total = iter(found), len(found)
         wrong: dict[str, str] = {}
-        for record in records:
+        for done, record in enumerate(records):
+            if progress is not None:
+                progress("copies", done, total)
             if not record.is_whole:
                 continue
             try:
@@ -271,6 +291,17 @@ class ArchiveService:
         """Whether passages are found by their vectors. Raises nothing."""
         with self._turn:
             return self._index.check()
+
+    def report(self, folder: Path, period_ms: int) -> ArchiveReport:
+        """Look at the archive in `folder`, and tell in Redis how it fares, for health and metrics.
+
+        Args:
+            folder: the archive's, for the room on its disk.
+            period_ms: when the next report is to be expected.
+        """
+        found = examine(self, folder, self._shelves.now_ms(), period_ms)
+        put_report(self._redis, found)
+        return found
 
     def close(self) -> None:
         """Let go of files, connections and the folder, for good. Once."""

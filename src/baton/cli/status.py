@@ -29,9 +29,10 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell whether Redis takes writes, which pools are up, how sweeps fare, and all versions.
+    """Tell whether Redis takes writes, which pools are up, how sweeps and archive fare, versions.
 
-    Exit code 1 if something needed is missing: Redis, the broker, a pool, or a sweep that is late.
+    Exit code 1 if something needed is missing: Redis, the broker, a pool, a sweep that is late, or
+    an archive that is not fit to search.
     Starts nothing; writes one key, which it reads back and deletes. With --pool nothing is written,
     and exit code 1 means that no worker of it has reported for 20 s: a container's health check.
     """
@@ -56,6 +57,9 @@ def _show(health: Mapping[str, Any]) -> None:
     if health["sweeps"]:
         show_text("")
         show_table(("SWEEP", "EVERY", "LAST", "DID", "STATE"), map(_sweep, health["sweeps"]))
+    if health["archive"] is not None:
+        show_text("")
+        show_fields({"archive": _archive(health["archive"])})
     show_text("")
     show_fields({name: value or "none" for name, value in health["versions"].items()})
     for kind in ("missing", "warnings"):
@@ -74,6 +78,15 @@ def _sweep(sweep: Mapping[str, Any]) -> tuple[str, ...]:
     state = "late" if sweep["late"] else "runs" if sweep["running"] else "on time"
     did = "-" if sweep["result"] is None else str(sweep["result"])
     return sweep["name"], f"{sweep['period_seconds']:g} s", last, did, state
+
+
+def _archive(archive: Mapping[str, Any]) -> str:
+    index = "searchable" if archive["problem"] is None else "not fit to search"
+    return (
+        f"{archive['archived']} archived, {archive['held']} held; {index}, {archive['passages']} "
+        f"passages, {archive['waiting_for_index']} sessions wait for theirs; "
+        f"{size(archive['free_disk_bytes'])} free; as of {archive['checked_at']}"
+    )
 
 
 def _store(store: Mapping[str, Any]) -> str:

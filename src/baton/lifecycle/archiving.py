@@ -80,13 +80,21 @@ class ArchivePasses:
         return count
 
     def settle(self, run: SweepRun) -> int:
-        """Put right what crashes left, and make searchable what waits for it; how many sessions."""
+        """Put right what crashes left, and make searchable what waits for it; how many sessions.
+
+        However that goes, the archive's report for health and metrics is written anew. An index
+        that has to be made anew is reported, not made: that may take hours, in which nothing else
+        would be archived, restored or found.
+        """
         if not self._ledger_path.exists():
             return 0
         archive = self._open_archive()
-        changed = archive.settle()
-        run.progress(changed)
-        return changed + archive.index_waiting(AT_ONCE)
+        try:
+            changed = archive.settle()
+            run.progress(changed)
+            return changed + archive.index_waiting(AT_ONCE)
+        finally:
+            self._report(archive, run)
 
     def purge(self, run: SweepRun) -> int:
         """Erase what is past its time; how many sessions."""
@@ -111,6 +119,12 @@ class ArchivePasses:
         return self._carry.run(
             progress=run.progress, stop=lambda: run.lost or time.monotonic() >= ends_at
         )
+
+    def _report(self, archive: ArchiveService, run: SweepRun) -> None:
+        try:
+            archive.report(self._ledger_path.parent, round(run.period_seconds * 1000))
+        except BatonError as error:
+            logger.warning("the archive's report stays as it was: %s", error)
 
     def _archive_if_due(self, archive: ArchiveService, session_id: str) -> bool:
         archived = False

@@ -33,6 +33,7 @@ MISS_REASONS: Final = ("below_minimum", "not_warmed", "expired_or_evicted", "ano
 TOKEN_KINDS: Final = ("input", "output", "cache_write", "cache_read")
 WORKER_STATES: Final = ("up", "starting", "backing_off", "down")
 AGENT_STATES: Final = ("active", "dead")
+ARCHIVE_STATES: Final = ("archived", "copied", "held")
 POOLS: Final = (*routes.QUEUES, "beat")
 
 # Of a label whose values settings name: what one process may add before the rest is `other`.
@@ -164,6 +165,24 @@ ARCHIVE_PASSAGES: Final = _counted(
     "baton_archive_passages_total", "Passages that were new to its index."
 )
 ARCHIVE_DUE: Final = _read("baton_archive_due_sessions", "Sessions that wait to be archived.")
+ARCHIVE_SESSIONS: Final = _read(
+    "baton_archive_sessions",
+    "Sessions in the archive: all there is of them, a copy of what is in Redis, held from purging.",
+    {"state": ARCHIVE_STATES},
+)
+ARCHIVE_HEALTHY: Final = _read(
+    "baton_archive_healthy", "1: its index finds what is in it; 0: not, or rows are missing."
+)
+ARCHIVE_REPORT_AGE: Final = _read(
+    "baton_archive_report_age_seconds", "Age of the report that these are from."
+)
+ARCHIVE_SEARCHABLE: Final = _read(
+    "baton_archive_searchable_passages", "Passages that should be found."
+)
+ARCHIVE_WAITING: Final = _read(
+    "baton_archive_waiting_sessions", "Sessions that are archived and not yet searchable."
+)
+ARCHIVE_FREE: Final = _read("baton_archive_free_bytes", "Room on the archive's disk.")
 SESSIONS: Final = _read("baton_sessions", "Sessions in Redis, as the sweeps know them.")
 
 # --- sweeps, queues, pools, Redis ----------------------------------------------------------------
