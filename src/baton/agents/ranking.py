@@ -92,21 +92,23 @@ class PassageIndex:
         return Passage(found.start_byte, found.end_byte, found.text, score)
 
 
-def rank_texts(texts: Sequence[str], query: str) -> list[int]:
-    """The indexes of those of a few texts that hold a word of the query, the best by BM25 first.
+def rank_texts(texts: Sequence[str], query: str) -> dict[int, float]:
+    """Index to BM25 score of those of a few texts that hold a word of the query; the best has 1.
 
     Raises:
         RunnerError: this Python's SQLite was built without FTS5.
     """
     match = _match_expression(query)
     if not match or not texts:
-        return []
+        return {}
     with closing(_open_index()) as database, database:
         database.executemany(
             "INSERT INTO passages(rowid, body) VALUES (?, ?)",
             ((row, _spaced(text)) for row, text in enumerate(texts)),
         )
-        return [row for row, _ in database.execute(_QUERY, (match, len(texts)))]
+        costs = dict(database.execute(_QUERY, (match, len(texts))).fetchall())
+    best = min(costs.values(), default=0.0)
+    return {row: cost / best for row, cost in costs.items()} if best else {}
 
 
 def passage_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from baton.archive.eraser import Eraser
 from baton.archive.folder_lock import FolderLock
 from baton.archive.indexer import PassageIndexer
 from baton.archive.ledger import Ledger
+from baton.archive.master_key import archive_key_provider
 from baton.archive.metered import MeteredArchive
 from baton.archive.restorer import Restorer
 from baton.archive.searching import ArchiveSearch
@@ -19,9 +20,6 @@ from baton.archive.sentence_transformer import SentenceTransformerEmbedder
 from baton.archive.settling import Reindexer, Settler
 from baton.archive.shelf_keys import ShelfKeys
 from baton.archive.shelves import Shelves
-from baton.errors import ArchiveKeyError, KeyNotFoundError
-from baton.key_providers.configured import configured_provider
-from baton.key_providers.file import FileKeyProvider
 from baton.redaction import compile_rules
 from baton.store.drain import AccessDrain
 
@@ -32,11 +30,9 @@ if TYPE_CHECKING:
 
     from baton.archive.embedder import Embedder
     from baton.archive.service import ArchiveService
-    from baton.key_providers.provider import KeyProvider
     from baton.settings import ClientSettings
     from baton.store.contexts import ContextStore
 
-KEY_FILE: Final = "master.keys"
 # Long enough for a process that is about to end.
 LOCK_SECONDS: Final = 5.0
 
@@ -93,31 +89,3 @@ def _assembled(
         lock,
         meter=store.meter,
     )
-
-
-def archive_key_provider(settings: ClientSettings, folder: Path) -> KeyProvider:
-    """Who wraps the archive's data keys: the configured one, or a key file of the archive's own.
-
-    One is made in the archive's folder where the index is embedded, as all is on this machine then.
-
-    Raises:
-        ArchiveKeyError: no master key is configured, and the index is a server.
-        SettingsError: two are configured.
-    """
-    master_keys = settings.master_keys
-    value = None if master_keys is None else master_keys.get_secret_value()
-    provider = configured_provider(settings.key_file, value)
-    if provider is not None:
-        return provider
-    path = folder / KEY_FILE
-    if path.exists():
-        return FileKeyProvider(path)
-    if settings.chroma_url is not None:
-        raise ArchiveKeyError(
-            "the archive's data keys need a master key, and with a Chroma server none is made; set "
-            "BATON_KEY_FILE (`baton keys create` makes the file)"
-        )
-    try:
-        return FileKeyProvider.create(path)
-    except KeyNotFoundError as error:
-        raise ArchiveKeyError(f"the archive's master key could not be made ({error})") from error

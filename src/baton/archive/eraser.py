@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from baton.archive.restorer import no_copy_error
 from baton.errors import ContextNotFoundError
 from baton.failpoints import reach
 from baton.store.keys import SessionKeys
@@ -52,7 +53,7 @@ class Eraser:
         self.clear_away(agent_id, session_id)
         receipts = self._ledger.erasures(session_id=session_id)
         if not receipts:
-            raise ContextNotFoundError(f"the archive has no copy of session {session_id}")
+            raise no_copy_error(session_id)
         return receipts
 
     def due(self, limit: int) -> Iterator[ShelfRecord]:

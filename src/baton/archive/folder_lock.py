@@ -39,8 +39,8 @@ class FolderLock:
             self.release()
             raise ArchiveBusyError(
                 f"{folder} is in use by {' '.join(owner.split()) or 'another process'}; one "
-                "process at a time may open it. Ask that one, or use a Chroma server "
-                "(BATON_CHROMA_URL)."
+                "process at a time may open it. Try again when that one has ended, or ask it: the "
+                "archive's pool is asked over the Redis (BATON_REDIS_URL) that it works on"
             )
         self._note(f"process {owner_pid} on {socket.gethostname()}\n")
 

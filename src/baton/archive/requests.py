@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "archive", "restore", "search", "purge", "hold", "release", "verify", "reindex", "list",
-    "settle", "purge_due",
+    "settle", "purge_due", "rewrap",
 ]  # fmt: skip
 
 KEEP_MS: Final = 600_000
 PURGED_AT_ONCE: Final = 1_000
 PROGRESS_EVERY_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 1
+_INPUT_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class RequestDesk:
         request_id: str,
         timeout_seconds: float,
         progress: Callable[[str, int, int], None] | None = None,
+        gone: Callable[[], bool] = lambda: False,
     ) -> Any:
         """What came of a request.
 
@@ -118,21 +120,27 @@ class RequestDesk:
             request_id: of `leave`.
             timeout_seconds: how long nothing may be heard of it.
             progress: told how far it is.
+            gone: whether there is nobody to wait for any more; asked while nothing is heard.
 
         Raises:
-            ArchiveAnswerError: nothing was heard for so long.
+            ArchiveAnswerError: nothing was heard for so long, or there is nobody.
             BatonError: what the archive raised, by its type.
         """
         ends_at = time.monotonic() + timeout_seconds
         while time.monotonic() < ends_at:
             event = self._next(request_id)
+            if event is None and gone():
+                raise ArchiveAnswerError(
+                    "the archive's pool has stopped before it answered; start it (`baton up`), or "
+                    "ask again without one"
+                )
             if event is None:
                 continue
             ends_at = time.monotonic() + timeout_seconds
             if event["event"] == "done":
                 return event["result"]
             if event["event"] == "error":
-                raise _error(event["type"], event["message"])
+                raise _error(event)
             if progress is not None:
                 progress(event["what"], event["done"], event["total"])
         raise ArchiveAnswerError(
@@ -163,8 +171,7 @@ def perform(service: ArchiveService, desk: RequestDesk, request_id: str) -> bool
     try:
         result = do(service, request, _telling(desk, request_id))
     except PermanentError as error:
-        event = {"event": "error", "type": type(error).__name__, "message": str(error)}
-        desk.tell(request_id, event, last=True)
+        refuse(desk, request_id, error)
     else:
         desk.tell(request_id, {"event": "done", "result": result}, last=True)
     return True
@@ -173,7 +180,7 @@ def perform(service: ArchiveService, desk: RequestDesk, request_id: str) -> bool
 def refuse(desk: RequestDesk, request_id: str, error: BatonError) -> None:
     """Answer a request with an error."""
     event = {"event": "error", "type": type(error).__name__, "message": str(error)}
-    desk.tell(request_id, event, last=True)
+    desk.tell(request_id, event | _input(error), last=True)
 
 
 def do(
@@ -191,11 +198,12 @@ def do(
         "purge": lambda: [_plain(each) for each in service.purge(session_id, agent_id=agent)],
         "hold": lambda: service.hold(session_id, fields["reason"], agent_id=agent),
         "release": lambda: service.release(session_id, agent_id=agent),
-        "verify": lambda: service.verify(session_id or None),
+        "verify": lambda: service.verify(session_id or None, progress),
         "reindex": lambda: service.rebuild_index(progress),
         "list": service.listing,
         "settle": lambda: service.settle(agent_id=agent),
         "purge_due": lambda: service.purge_due(PURGED_AT_ONCE, agent_id=agent),
+        "rewrap": lambda: _plain(service.rewrap_keys()),
     }
     return doing[request.kind]()
 
@@ -228,14 +236,26 @@ def _telling(desk: RequestDesk, request_id: str) -> Callable[[str, int, int], No
     return tell
 
 
-def _error(name: str, message: str) -> BatonError:
-    """The error of that name as the archive raised it."""
+def _input(error: BatonError) -> dict[str, Any]:
+    """What an error of input is made of, for `_error`: its message alone does not tell."""
+    if not isinstance(error, InvalidInputError):
+        return {}
+    name, expected, got = error.__reduce__()[1]
+    known = got is None or isinstance(got, str | int | float)
+    shown = got if known else f"<{type(got).__name__}>"
+    return {
+        "input": [name, expected, shown[:_INPUT_CHARACTERS] if isinstance(shown, str) else shown]
+    }
+
+
+def _error(event: Mapping[str, Any]) -> BatonError:
+    """The error of an answer as the archive raised it."""
+    name, message = event["type"], event["message"]
     kind: Any = getattr(errors, name, None)
-    known = isinstance(kind, type) and issubclass(kind, BatonError)
-    # An error of input has three arguments, which its message does not tell.
-    if not known or issubclass(kind, InvalidInputError):
+    if not (isinstance(kind, type) and issubclass(kind, BatonError)):
         return ArchiveAnswerError(f"{name}: {message}")
-    made: BatonError = kind(message)
+    made: BatonError
+    made = kind(*event["input"]) if issubclass(kind, InvalidInputError) else kind(message)
     return made
 
 

@@ -53,10 +53,14 @@ class Restorer:
         for record in self._shelves.ledger.of_session(session_id):
             if record.is_whole and shelf in (None, record.shelf):
                 return record
-        raise ContextNotFoundError(
-            f"the archive has no copy of session {session_id}; `baton archive list` shows what it "
-            "has"
-        )
+        raise no_copy_error(session_id)
+
+
+def no_copy_error(session_id: str) -> ContextNotFoundError:
+    """The error for a session that the archive has no copy of."""
+    return ContextNotFoundError(
+        f"the archive has no copy of session {session_id}; `baton archive list` shows what it has"
+    )
 
 
 def _restore_id(record: ShelfRecord) -> str:

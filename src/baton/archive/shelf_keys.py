@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from baton.archive.shelf_seal import ShelfSeal, new_shelf, shelf_wrap_context
 from baton.content.sealing import Sealer, new_data_key, wrap_context
-from baton.errors import ContextCorruptError
+from baton.errors import ContextCorruptError, PermanentError
 from baton.store.data_keys import decode_wrapped, encode_wrapped
 
 if TYPE_CHECKING:
     from baton.archive.ledger import Ledger, ShelfRecord
     from baton.key_providers.provider import KeyProvider
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfRewrap:
+    """What a rotation did to the archive's shelves.
+
+    `key`: the master key that was current. `failed`: session -> why a key of its shelf is still
+    under another.
+    """
+
+    key: str
+    rewrapped: int
+    current: int
+    failed: dict[str, str]
 
 
 class ShelfKeys:
@@ -51,19 +66,33 @@ class ShelfKeys:
         context = wrap_context(record.session, data_key_id)
         return Sealer(self._provider.unwrap(wrapped, context=context), data_key_id)
 
-    def rewrap_all(self, ledger: Ledger) -> int:
-        """Bring every key under the current master key; how many shelves that changed.
+    def rewrap_all(self, ledger: Ledger) -> ShelfRewrap:
+        """Bring every key under the current master key.
 
-        May be repeated; what is done stays done.
+        May be repeated; what is done stays done. Nobody else may write to the ledger meanwhile.
+
+        Raises:
+            KeyUnavailableError: the keys' service did not answer.
         """
-        changed = 0
+        rewrapped = current = 0
+        failed: dict[str, str] = {}
         for record in ledger.all():
-            own = self._rewrapped(record.wrapped_key, shelf_wrap_context(record.shelf))
-            session = self._rewrapped_session(record)
-            if (own, session) != (record.wrapped_key, record.session_key):
-                ledger.change(record.shelf, wrapped_key=own, session_key=session)
-                changed += 1
-        return changed
+            try:
+                changed = self._rewrap(ledger, record)
+            except PermanentError as error:
+                failed[record.session] = str(error)
+                continue
+            rewrapped += changed
+            current += not changed
+        return ShelfRewrap(self._provider.current_key_id(), rewrapped, current, failed)
+
+    def _rewrap(self, ledger: Ledger, record: ShelfRecord) -> bool:
+        own = self._rewrapped(record.wrapped_key, shelf_wrap_context(record.shelf))
+        session = self._rewrapped_session(record)
+        if (own, session) == (record.wrapped_key, record.session_key):
+            return False
+        ledger.change(record.shelf, wrapped_key=own, session_key=session)
+        return True
 
     def _rewrapped_session(self, record: ShelfRecord) -> str:
         if not record.session_key:
