@@ -29,7 +29,7 @@ PASSAGE_FORMAT: Final = 1
 _Numbers: TypeAlias = NDArray[np.int64]
 
 # Less than the model's window: of 40 facts in 0.6 MB a question in other words found 36 among the
-# first five at 250 tokens, 39 or 40 at 120 (bench/planted_facts.py). Fewer tokens still would double
+# first five at 250 tokens, 39 or 40 at 120 (bench/planted_facts.py). Fewer still would double
 # the vectors for little.
 _MOST_TOKENS: Final = 120
 # A cut inside a word can make a token or two more of it.
