@@ -312,6 +312,7 @@ def _flower(events: str) -> User:
         *_reporting(FLOWER),
     )
     keyless = _TRANSACTIONS | {"psubscribe", "punsubscribe", "subscribe", "unsubscribe"}
+    keyless |= {"script|exists"}  # redis-py asks, before a pipeline with a script of kombu's
     return User(FLOWER, "shows tasks as they run", grants, keyless, (events,))
 
 
