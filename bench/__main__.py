@@ -21,7 +21,7 @@ from rich.console import Console
 
 from baton.content.digests import content_hash
 from baton.redis_client import connect
-from bench import memory_rows, stopping
+from bench import lifecycle_rows, memory_rows, stopping
 from bench.agent_rows import waiting_agents
 from bench.archive_rows import archive_rows
 from bench.conflict_rows import ConflictRows, merge
@@ -145,6 +145,8 @@ def _benches(
             ("listing", lambda: [round_trip(plan)]),
             ("embed", partial(archive_rows, plan, "embed")),
             ("archive_find", partial(archive_rows, plan, "find")),
+            ("archiving", lambda: lifecycle_rows.archiving(client, plan)),
+            ("sweep", lambda: lifecycle_rows.sweep(client, plan)),
         ]
         yield from (bench for bench in alone if wanted(bench[0]))
     # Before the others' pools: it starts its own, of as many threads as it has agents.
