@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from baton import ChildTask, ClientSettings, ContextStore, RedisSwarmCoordinator
 from baton.archive.requests import Request, RequestDesk
 from baton.dispatch import client_dispatcher
 from baton.errors import ContextArchivedError
+from baton.key_providers.file import FileKeyProvider
 from baton_command import BatonCommand
 from waiting import until
 
@@ -32,6 +34,8 @@ SHORT = {
     "BATON_NODE_SWEEP_SECONDS": "0.5",
     "BATON_WARM_SHUTDOWN_SECONDS": "3",
 }
+MARKER = "CONTEXT-MARKER-5f1e2a"
+SECRET = "hunter2-CANARY-77aa01"  # noqa: S105  # of nothing
 TEXT = f"{essay(200)} {FACTS[0]} {essay(200)}"
 
 pytestmark = pytest.mark.acceptance
@@ -96,3 +100,53 @@ def test_a_session_lives_through_all_states(running, tmp_path):
         assert command.json("purge", session, "--yes")["erased"][0]["session"] == session
         assert "no copy" in command.error("restore", session, code=4)
     assert FACTS[0] not in running.logs()
+
+
+def test_a_sealed_context_is_nowhere_in_clear(stack, embedder, tmp_path):
+    """Archived, searched, restored and archived again: its text and its secret are in no file.
+
+    Looked at: AOF (rewritten) and RDB, every value of store and broker, the archive's folder, logs.
+    After the purge its wrapped data key is in none of them either.
+    """
+    keys = FileKeyProvider.create(tmp_path / "master.keys")
+    env = {"BATON_KEY_FILE": str(keys.path), "BATON_ARCHIVE_INDEX_SENSITIVE": "true"}
+    running = stack("context", "archive", env={**SHORT, **env})
+    assert embedder.model_id
+    with contextlib.closing(ContextStore(running.client(), key_provider=keys)) as store:
+        store.put("s", f"{TEXT} {MARKER} password={SECRET}", agent_id="a", sealed=True)
+        assert ask(running, "archive", session_id="s")["index_state"] == "indexed"
+        hits = ask(running, "search", question=f"{QUESTIONS[0]} password", limit=20)
+        assert any(FACTS[0] in hit["snippet"] for hit in hits)
+        assert SECRET not in json.dumps(hits)
+        ask(running, "restore", session_id="s")
+        assert MARKER in store.get("s").content
+        store.flush_notes()
+        ask(running, "archive", session_id="s")
+    with sqlite3.connect(running.state_dir / "archive" / "ledger.sqlite") as ledger:
+        ((wrapped,),) = ledger.execute("SELECT wrapped_key FROM shelves").fetchall()
+    ledger.close()
+    secrets = [SECRET.encode(), MARKER.encode()]
+    assert found_in(running, secrets) == {}
+    assert found_in(running, [wrapped.encode()]) != {}
+    ask(running, "purge", session_id="s")
+    assert found_in(running, [*secrets, wrapped.encode()]) == {}
+
+
+def found_in(stack: Stack, secrets: list[bytes]) -> dict[str, bytes]:
+    """Where any of these is, by file or key."""
+    client, broker = stack.client(), stack.broker_client()
+    # Answers to whoever asked hold snippets; they expire.
+    client.delete(*client.keys("archive:*"), "none")
+    client.save()
+    client.bgrewriteaof()
+    until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], what="AOF rewritten")
+    places = {
+        str(path): path.read_bytes()
+        for folder in (stack.redis.folder, stack.folder)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "master.keys"
+    }
+    for each in (client, broker):
+        places |= {key.decode("latin-1"): each.dump(key) or b"" for key in each.scan_iter()}
+    places["logs"] = stack.logs().encode()
+    return {name: secret for name, data in places.items() for secret in secrets if secret in data}

@@ -114,9 +114,8 @@ class Archivist:
     def archive(self, session_id: str, agent_id: str, progress: Progress | None) -> Archived:
         """See `ArchiveService.archive`."""
         keys = SessionKeys.of(session_id)
-        self._drain.drain(session_id)
         try:
-            dump = self._moves.dump(keys, self._policy.which)
+            dump = self._dump(keys)
         except ContextArchivedError:
             return self.finish(session_id, agent_id)
         reach("archive.dumped")
@@ -152,6 +151,17 @@ class Archivist:
         if record.state != "archived":
             record = self._note_archived(record, standing.archived_at_ms, standing.purge_at_ms)
         return _archived(record, purge_at, 0, 0)
+
+    def _dump(self, keys: SessionKeys) -> SessionDump:
+        """The session with no note of a use left to drain: one that comes later is a use."""
+        self._drain.drain(keys.session_id)
+        dump = self._moves.dump(keys, self._policy.which)
+        if dump.wrapped_key:
+            # To open it was a use of its key: our own note must not look like somebody's.
+            self._shelves.store.flush_notes()
+            self._drain.drain(keys.session_id)
+            dump = self._moves.dump(keys, self._policy.which)
+        return dump
 
     def _shelf_for(self, dump: SessionDump) -> tuple[ShelfRecord, ShelfSeal]:
         """The session's shelf, from an earlier attempt or an earlier archiving, or a new one."""
