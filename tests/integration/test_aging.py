@@ -113,7 +113,7 @@ def test_durations_that_are_none(bench):
     """Archived before inactive, or not positive: refused, and nothing is written."""
     own = SessionDurations(bench.store, bench.facts.durations)
     bench.put("s")
-    with pytest.raises(InvalidInputError, match="active_ms"):
+    with pytest.raises(InvalidInputError, match="active_seconds"):
         own.set("s", agent_id="a", active_seconds=86_400 * 8)
     with pytest.raises(InvalidInputError, match="keep_seconds"):
         own.set("s", agent_id="a", keep_seconds=0)

@@ -141,7 +141,7 @@ def test_context_put_refuses_what_is_no_text(baton, data, told):
     said = baton.error("context", "put", "notes", baton.file("data.bin", data), code=2)
     assert "data.bin" in said
     assert told in said
-    assert baton.json("context", "list") == {"sessions": []}
+    assert baton.json("context", "list") == {"sessions": [], "archived": []}
 
 
 def test_context_list_and_show_describe_sessions(baton):

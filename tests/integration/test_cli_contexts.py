@@ -138,7 +138,7 @@ def test_put_of_json_documents_merges_them_as_such(context):
 def test_put_refuses_wrong_options(context, wrong):
     """They are exit code 2, and nothing is written."""
     assert context.error("put", "notes", "-", *wrong, stdin=b"text", code=2)
-    assert context.json("list") == {"sessions": []}
+    assert context.json("list") == {"sessions": [], "archived": []}
 
 
 def test_put_on_a_base_that_is_not_there_is_told(context):

@@ -155,7 +155,7 @@ def test_a_fernet_token_is_imported_with_its_key(context):
 def test_what_is_no_envelope_is_refused_by_its_path(context, code, envelope, told):
     """Nothing is stored."""
     assert told in context.error("import", "-", stdin=envelope, code=code)
-    assert context.json("list") == {"sessions": []}
+    assert context.json("list") == {"sessions": [], "archived": []}
 
 
 def test_an_envelope_that_was_changed_is_refused(notes):

@@ -27,6 +27,8 @@ GROUPS = {
     ],
     "audit": ["show", "verify", "export", "seal"],
     "keys": ["create", "list", "rotate"],
+    "archive": ["run", "search", "restore", "list", "purge", "verify", "reindex"],
+    "lifecycle": ["status", "sweep", "hold", "release", "durations"],
     "handoff": ["submit", "show", "watch", "list", "result", "retry", "cancel", "validate"],
 }
 COMMANDS = [
@@ -137,6 +139,11 @@ def test_sizes_and_durations_are_for_people():
     """Units grow with the amount."""
     assert [size(n) for n in (0, 1023, 1536, 10 << 20)] == ["0 B", "1023 B", "1.5 KiB", "10.0 MiB"]
     assert [duration(s) for s in (0.816, 12.34, 65.4)] == ["0.82 s", "12.3 s", "1 min 05 s"]
+    assert [duration(s) for s in (7_260, 86_400, 259_200)] == [
+        "2 h 01 min",
+        "24 h 00 min",
+        "3.0 days",
+    ]
 
 
 def node(node_id: str, state: str) -> NodeRecord:

@@ -12,8 +12,9 @@ from baton.cli.archiving import ask
 from baton.cli.escaping import escape_line
 from baton.cli.exits import DEGRADED, DONE, FAILED, INTERRUPTED, STORE_CODES, USAGE, epilog
 from baton.cli.options import AGENT, Agent, Json, Session
-from baton.cli.output import say, show_fields, show_json, show_table, show_text, size
+from baton.cli.output import instant, say, show_fields, show_json, show_table, show_text, size
 from baton.errors import InvalidInputError
+from baton.ids import check_id
 
 _SNIPPET_CHARACTERS = 400
 
@@ -45,7 +46,8 @@ def archive() -> None:
 def run(session: Session, agent: Agent = AGENT, as_json: Json = False) -> None:
     """Archive a session now, however lately it was used.
 
-    It stays whole in Redis where it is used meanwhile, or where an open handoff needs it.
+    It stays whole in Redis where it is used meanwhile, or where an open handoff needs it. Ctrl-C
+    loses nothing; called again, what is done already is not done again.
     """
     found = ask("archive", agent, session_id=session)
     if as_json:
@@ -57,7 +59,7 @@ def run(session: Session, agent: Agent = AGENT, as_json: Json = False) -> None:
                 "version": found["version"],
                 "new in the archive": size(found["stored_bytes"]),
                 "searchable": _searchable(found),
-                "purged at": found["purge_at"],
+                "purged at": _instant(found["purge_at"]),
             }
         )
     else:
@@ -95,6 +97,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find passages of archived sessions by meaning. Times are ISO 8601, in UTC by default."""
+    if session is not None:
+        check_id(session, "--session")
     hits = ask(
         "search",
         AGENT,
@@ -129,21 +133,21 @@ def restore(session: Session, agent: Agent = AGENT, as_json: Json = False) -> No
 
 @app.command("list", epilog=epilog("baton archive list", codes=STORE_CODES))
 def list_(as_json: Json = False) -> None:
-    """List archived sessions."""
-    found = ask("list", AGENT)
+    """List archived sessions, the last archived first."""
+    found = sorted(ask("list", AGENT), key=lambda each: each["archived_at"], reverse=True)
     if as_json:
         show_json({"sessions": found})
         return
     show_table(
-        ("SESSION", "VERSION", "SIZE", "PASSAGES", "ARCHIVED", "PURGED AT", "HOLD"),
+        ("SESSION", "VERSION", "SIZE", "SEARCHABLE", "ARCHIVED", "PURGED AT", "HOLD"),
         [
             (
                 each["session_id"],
                 each["version"],
                 size(each["size_bytes"]),
                 _searchable(each),
-                each["archived_at"],
-                each["purge_at"] or "-",
+                _instant(each["archived_at"]),
+                _instant(each["purge_at"]),
                 each["hold"] or "-",
             )
             for each in found
@@ -154,22 +158,25 @@ def list_(as_json: Json = False) -> None:
 @app.command(epilog=epilog("baton archive purge notes --yes", codes=STORE_CODES))
 def purge(
     session: Session,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: it cannot be undone.")] = False,
     agent: Agent = AGENT,
     as_json: Json = False,
 ) -> None:
     """Erase every archived copy of a session for good; its audit stays.
 
     Its data key is destroyed first: copies of the archive's files cannot be read any more either,
-    where the ledger's copies are gone too.
+    where the ledger's copies are gone too. A session that is in Redis stays there.
     """
-    if not yes and not typer.confirm(f"Erase the archived session {session} for good?", err=True):
-        raise typer.Exit(USAGE)
+    if not yes:
+        raise InvalidInputError("--yes", f"it, as erasing {session} cannot be undone", "<nothing>")
     receipts = ask("purge", agent, session_id=session)
     if as_json:
         show_json({"session": session, "erased": receipts})
     else:
-        say(f"Erased {session}; the receipt is in its audit (`baton audit show {session}`).")
+        say(
+            f"Erased what the archive had of {session}; the receipt is in its audit (`baton audit "
+            f"show {session}`)."
+        )
 
 
 @app.command(epilog=epilog("baton archive verify", "baton archive verify notes", codes=STORE_CODES))
@@ -199,6 +206,10 @@ def reindex(as_json: Json = False) -> None:
         show_json({"sessions": count})
     else:
         say(f"{count} sessions are searchable.")
+
+
+def _instant(text: str | None) -> str:
+    return "-" if text is None else instant(datetime.fromisoformat(text))
 
 
 def _searchable(found: dict[str, Any]) -> str:

@@ -104,11 +104,17 @@ def open_client() -> Iterator[tuple[ClientSettings, redis.Redis]]:
 @contextlib.contextmanager
 def open_store() -> Iterator[ContextStore]:
     """The context store of the Redis to work on. Errors: `open_redis`."""
-    with open_client() as (settings, client):
-        registry = registry_of(client, settings)
-        store = open_context_store(client, settings, live_agents=registry.live_among)
-        with contextlib.closing(store):
-            yield store
+    with (
+        open_client() as (settings, client),
+        contextlib.closing(store_of(client, settings)) as store,
+    ):
+        yield store
+
+
+def store_of(client: redis.Redis, settings: ClientSettings) -> ContextStore:
+    """The context store of the Redis of `client`; to be closed."""
+    live_agents = registry_of(client, settings).live_among
+    return open_context_store(client, settings, live_agents=live_agents)
 
 
 def registry_of(client: redis.Redis, settings: ClientSettings) -> AgentRegistry:

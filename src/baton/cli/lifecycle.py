@@ -7,35 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baton.cli.archiving import ask
-from baton.cli.connection import open_client, registry_of
-from baton.cli.exits import STORE_CODES, epilog
+from baton.cli.archiving import open_archives
+from baton.cli.connection import open_client, store_of
+from baton.cli.exits import DEGRADED, DONE, FAILED, INTERRUPTED, STORE_CODES, USAGE, epilog
 from baton.cli.options import AGENT, Agent, Json, Session
-from baton.cli.output import duration, instant, say, show_fields, show_json, show_table
+from baton.cli.output import duration, instant, plain, say, show_fields, show_json, show_table
+from baton.cli.sweeping import Sweeping
 from baton.clock import utc_from_ms
-from baton.errors import BatonError, ContextNotFoundError
+from baton.errors import ContextNotFoundError, InvalidInputError
 from baton.ids import check_id
-from baton.lifecycle.aging import Aging
 from baton.lifecycle.configured import configured_durations
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.durations import SessionDurations
 from baton.lifecycle.facts import SessionFactsReader
 from baton.lifecycle.sweep_board import SweepBoard
-from baton.store.configured import open_context_store
-from baton.store.drain import AccessDrain
+from baton.store.keys import SessionKeys
+from baton.store.moves import check_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from datetime import datetime
 
-    import redis
-
+    from baton.cli.sweeping import Swept
     from baton.lifecycle.states import SessionFacts
-    from baton.settings import ClientSettings
-    from baton.store.contexts import ContextStore
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-
-Seconds = Annotated[float | None, typer.Option(metavar="SECONDS", help="Default: the setting.")]
 
 
 @app.callback(
@@ -69,14 +64,16 @@ def status(
             f"Redis knows of no session {session}; `baton archive list` and `baton audit show "
             f"{session}` tell whether it was archived or purged"
         )
-    shown = _facts_shown(facts, now_ms)
-    if as_json:
-        show_json(shown)
-    else:
-        show_fields({name: "-" if value is None else str(value) for name, value in shown.items()})
+    _show_facts(facts, now_ms, as_json=as_json)
 
 
-@app.command(epilog=epilog("baton lifecycle sweep", codes=STORE_CODES))
+@app.command(
+    epilog=epilog(
+        "baton lifecycle sweep --dry-run",
+        codes=(DONE, USAGE, DEGRADED, FAILED, INTERRUPTED),
+        meanings={DEGRADED: "some sessions cannot be archived: they stay in Redis, whole"},
+    )
+)
 def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell what is due for archival.")
@@ -88,27 +85,16 @@ def sweep(
 
     May be stopped and called again: it goes on where it was.
     """
-    with _open_aging() as (aging, index):
-        known = aging.reconcile()
-        aging.age()
-        due = index.to_archive(10_000)
-        archived, failed = ([], {}) if dry_run else _archive_all(due, index, agent)
-    settled = purged = 0
-    if not dry_run:
-        settled = ask("settle", agent)
-        purged = ask("purge_due", agent)
-    result = {
-        "sessions": known,
-        "due": due if dry_run else len(due),
-        "archived": len(archived),
-        "failed": failed,
-        "settled": settled,
-        "purged": purged,
-    }
+    with open_archives() as archives:
+        found = Sweeping(archives, check_id(agent, "--agent")).run(dry_run=dry_run)
     if as_json:
-        show_json(result)
+        show_json(plain(found))
     else:
-        show_fields({name: str(value) for name, value in result.items()})
+        show_fields(_swept(found))
+    for session_id, reason in () if as_json else (*found.kept.items(), *found.failed.items()):
+        say(f"{session_id}: {reason}")
+    if found.failed:
+        raise typer.Exit(DEGRADED)
 
 
 @app.command(epilog=epilog("baton lifecycle hold notes 'case 7'", codes=STORE_CODES))
@@ -119,14 +105,27 @@ def hold(
     as_json: Json = False,
 ) -> None:
     """Put a session under hold: it does not expire, and is neither deleted nor purged."""
-    changed = ask("hold", agent, session_id=session, reason=reason)
+    check_reason(reason)
+    with open_archives() as archives:
+        keys = SessionKeys.of(session)
+        # One that no archive can have yet is Redis' alone.
+        changed = (
+            archives.ask("hold", agent, session_id=session, reason=reason)
+            if archives.anywhere
+            else archives.store.moves.hold(keys, reason, check_id(agent, "--agent"))
+        )
     _show_hold(session, "held", changed=changed, as_json=as_json)
 
 
 @app.command(epilog=epilog("baton lifecycle release notes", codes=STORE_CODES))
 def release(session: Session, agent: Agent = AGENT, as_json: Json = False) -> None:
     """Let go of a hold. What is past its time is purged by the next sweep."""
-    changed = ask("release", agent, session_id=session)
+    with open_archives() as archives:
+        changed = (
+            archives.ask("release", agent, session_id=session)
+            if archives.anywhere
+            else archives.store.moves.release(SessionKeys.of(session), check_id(agent, "--agent"))
+        )
     _show_hold(session, "released", changed=changed, as_json=as_json)
 
 
@@ -156,9 +155,14 @@ def durations(
     as_json: Json = False,
 ) -> None:
     """Give one session durations of its own. Those not given are the settings'."""
+    given = (active, archive_after, keep)
+    if default is any(each is not None for each in given):
+        raise InvalidInputError(
+            "--default", "either it or --active, --archive-after, --keep", "<both or none>"
+        )
+    check_id(session, "SESSION")
     with open_client() as (settings, client):
-        store = _open_store(client, settings)
-        with contextlib.closing(store):
+        with contextlib.closing(store_of(client, settings)) as store:
             own = SessionDurations(store, configured_durations(settings))
             if default:
                 own.clear(session, agent_id=agent)
@@ -172,39 +176,8 @@ def durations(
                 )
         reader = SessionFactsReader(client, configured_durations(settings))
         (facts,) = reader.read([session])
-        shown = _facts_shown(facts, reader.now_ms())
-    if as_json:
-        show_json(shown)
-    else:
-        show_fields({name: "-" if value is None else str(value) for name, value in shown.items()})
-
-
-@contextlib.contextmanager
-def _open_aging() -> Iterator[tuple[Aging, DueIndex]]:
-    with open_client() as (settings, client):
-        store = _open_store(client, settings)
-        with contextlib.closing(store):
-            facts = SessionFactsReader(client, configured_durations(settings))
-            index = DueIndex(client)
-            yield Aging(client, store, AccessDrain(client, store), facts, index), index
-
-
-def _open_store(client: redis.Redis, settings: ClientSettings) -> ContextStore:
-    live_agents = registry_of(client, settings).live_among
-    return open_context_store(client, settings, live_agents=live_agents)
-
-
-def _archive_all(due: list[str], index: DueIndex, agent: str) -> tuple[list[str], dict[str, str]]:
-    archived, failed = [], {}
-    for session_id in due:
-        try:
-            if ask("archive", agent, session_id=session_id)["outcome"] == "archived":
-                archived.append(session_id)
-        except BatonError as error:
-            failed[session_id] = str(error)
-            say(f"{session_id}: {error}")
-        index.drop_archive(session_id)
-    return archived, failed
+        now_ms = reader.now_ms()
+    _show_facts(facts, now_ms, as_json=as_json)
 
 
 def _show_sweeps(*, as_json: bool) -> None:
@@ -250,24 +223,65 @@ def _show_sweeps(*, as_json: bool) -> None:
     )
 
 
-def _facts_shown(facts: SessionFacts, now_ms: int) -> dict[str, object]:
-    next_ms = facts.next_change_ms(now_ms)
+def _show_facts(facts: SessionFacts, now_ms: int, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_facts_plain(facts, now_ms))
+    else:
+        show_fields(_facts_described(facts, now_ms))
+
+
+def _facts_plain(facts: SessionFacts, now_ms: int) -> dict[str, object]:
     return {
         "session": facts.session_id,
         "state": str(facts.state(now_ms)),
         "version": facts.version,
-        "last_accessed_at": (
-            instant(utc_from_ms(facts.accessed_at_ms)) if facts.accessed_at_ms else None
-        ),
+        "last_accessed_at": _utc(facts.accessed_at_ms or None),
         "due_for_archive": facts.is_due(now_ms),
-        "next_change_at": None if next_ms is None else instant(utc_from_ms(next_ms)),
-        "purge_at": None if facts.purge_at_ms is None else instant(utc_from_ms(facts.purge_at_ms)),
+        "next_change_at": _utc(facts.next_change_ms(now_ms)),
+        "purge_at": None if facts.hold else _utc(facts.purge_at_ms),
         "hold": facts.hold or None,
         "active_seconds": facts.durations.active_ms / 1000,
         "archive_after_seconds": facts.durations.archive_ms / 1000,
         "keep_seconds": facts.durations.keep_ms / 1000,
         "expires_in_seconds": (None if facts.expires_in_ms is None else facts.expires_in_ms / 1000),
     }
+
+
+def _facts_described(facts: SessionFacts, now_ms: int) -> dict[str, str]:
+    own, left_ms = facts.durations, facts.expires_in_ms
+    state = str(facts.state(now_ms))
+    return {
+        "session": facts.session_id,
+        "version": facts.version,
+        "state": f"{state}, due for the archive" if facts.is_due(now_ms) else state,
+        "last accessed": _instant(facts.accessed_at_ms or None),
+        "next change": _instant(facts.next_change_ms(now_ms)),
+        "hold": facts.hold or "none",
+        "active for": duration(own.active_ms / 1000),
+        "archived after": f"{duration(own.archive_ms / 1000)} without access",
+        "purged after": f"{duration(own.keep_ms / 1000)} in the archive",
+        "expires": "never" if left_ms is None else f"in {duration(left_ms / 1000)}",
+    }
+
+
+def _swept(found: Swept) -> dict[str, str]:
+    return {
+        "sessions": str(found.sessions),
+        "due": ", ".join(found.due) if found.dry_run and found.due else str(len(found.due)),
+        "archived": str(len(found.archived)),
+        "kept": str(len(found.kept)),
+        "failed": str(len(found.failed)),
+        "settled": str(found.settled),
+        "purged": str(found.purged),
+    }
+
+
+def _utc(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else utc_from_ms(at_ms)
+
+
+def _instant(at_ms: int | None) -> str:
+    return "-" if at_ms is None else instant(utc_from_ms(at_ms))
 
 
 def _show_hold(session: str, what: str, *, changed: bool, as_json: bool) -> None:

@@ -94,10 +94,14 @@ def instant(at: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: `0.82 s`, `1 min 05 s`."""
+    """A duration for people: `0.82 s`, `1 min 05 s`, `3 h 20 min`, `7.5 days`."""
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:.1f} days"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 120:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s"
 
 

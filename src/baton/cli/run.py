@@ -122,13 +122,18 @@ def _carry_out(job: Job, settings: ClientSettings, interrupts: Interrupts, *, as
     with (
         open_redis(settings, fall_back=True) as where,
         RedisSwarmCoordinator(redis_url=where.url, settings=where.settings) as coordinator,
-        Stack(where, coordinator.redis, say=progress.note, hurry=lambda: interrupts.hurry) as stack,
-        interrupts.held_at_end(),
     ):
-        if stack.starting:
-            progress.note(f"Starting worker pools; their logs: {settings.state_dir / 'logs'}")
-        work = _Run(job, coordinator, stack, progress, interrupts)
-        return work.carry_out(as_json=as_json)
+        find_head(coordinator.store, job.session_id)  # an archived one ends it before it begins
+        with (
+            Stack(
+                where, coordinator.redis, say=progress.note, hurry=lambda: interrupts.hurry
+            ) as stack,
+            interrupts.held_at_end(),
+        ):
+            if stack.starting:
+                progress.note(f"Starting worker pools; their logs: {settings.state_dir / 'logs'}")
+            work = _Run(job, coordinator, stack, progress, interrupts)
+            return work.carry_out(as_json=as_json)
 
 
 class _Run:

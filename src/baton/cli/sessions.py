@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baton.cli.connection import open_store
+from baton.cli.connection import open_client, open_store, store_of
 from baton.cli.exits import STORE_CODES, epilog
 from baton.cli.options import AGENT, Agent, Json, Limit, Session
 from baton.cli.output import instant, plain, say, show_fields, show_json, show_table, size
-from baton.errors import BatonError, InvalidInputError, NotFoundError
+from baton.clock import utc_from_ms
+from baton.errors import BatonError, ContextArchivedError, InvalidInputError, NotFoundError
+from baton.lifecycle.configured import configured_durations
+from baton.lifecycle.facts import SessionFactsReader
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    import redis
+
+    from baton.lifecycle.states import SessionFacts
+    from baton.settings import ClientSettings
     from baton.store.contexts import ContextStore
     from baton.store.records import Collection, SessionInfo
 
@@ -21,25 +31,36 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command("list", epilog=epilog("baton context list", codes=STORE_CODES))
 def list_(as_json: Json = False) -> None:
-    """List all sessions, the last written first."""
-    with open_store() as store:
-        sessions = _sessions(store)
+    """List all sessions, the last written first; behind them those that are archived."""
+    with open_client() as (settings, client):
+        with contextlib.closing(store_of(client, settings)) as store:
+            sessions, archived_ids = _sessions(store)
+        archived = _tombstones(client, settings, archived_ids)
     if as_json:
-        show_json({"sessions": [plain(info) for info in sessions]})
+        show_json(
+            {
+                "sessions": [plain(info) for info in sessions],
+                "archived": [_tombstone_plain(facts) for facts in archived],
+            }
+        )
         return
-    show_table(
-        ("SESSION", "VERSION", "VERSIONS", "SIZE", "UPDATED"),
-        [
-            (
-                info.session_id,
-                info.version,
-                str(info.version_count),
-                size(info.size_bytes),
-                instant(info.updated_at),
-            )
-            for info in sessions
-        ],
-    )
+    rows = [
+        (
+            info.session_id,
+            info.version,
+            str(info.version_count),
+            size(info.size_bytes),
+            instant(info.updated_at),
+        )
+        for info in sessions
+    ]
+    rows += [
+        (facts.session_id, facts.version, "archived", "-", _instant(facts.archived_at_ms))
+        for facts in archived
+    ]
+    show_table(("SESSION", "VERSION", "VERSIONS", "SIZE", "UPDATED"), rows)
+    if archived:
+        say("Those that are archived come back by `baton archive restore SESSION`.")
 
 
 @app.command(epilog=epilog("baton context show notes", codes=STORE_CODES))
@@ -132,16 +153,53 @@ def delete(
         say(f"Deleted {session}.")
 
 
-def _sessions(store: ContextStore) -> list[SessionInfo]:
-    found = []
+def _sessions(store: ContextStore) -> tuple[list[SessionInfo], list[str]]:
+    """Those that are here, the last written first; and which are archived."""
+    found, archived = [], []
     for session_id in store.list():
         try:
             found.append(store.show(session_id))
         except NotFoundError:
             continue  # deleted since
+        except ContextArchivedError:
+            archived.append(session_id)
         except BatonError as error:  # one that is damaged must not hide the others
             say(f"WARNING: {error}")
-    return sorted(found, key=lambda info: info.updated_at, reverse=True)
+    return sorted(found, key=lambda info: info.updated_at, reverse=True), archived
+
+
+def _tombstones(
+    client: redis.Redis, settings: ClientSettings, session_ids: list[str]
+) -> list[SessionFacts]:
+    """What Redis knows of archived sessions, the last archived first."""
+    reader = SessionFactsReader(client, configured_durations(settings))
+    found = []
+    for session_id in session_ids:
+        try:
+            found += reader.read([session_id])
+        except BatonError as error:
+            say(f"WARNING: {error}")
+    # One that was restored or purged since is left out: it was not there when the list began.
+    archived = [facts for facts in found if facts.archived_at_ms is not None]
+    return sorted(archived, key=lambda facts: facts.archived_at_ms or 0, reverse=True)
+
+
+def _tombstone_plain(facts: SessionFacts) -> dict[str, object]:
+    return {
+        "session_id": facts.session_id,
+        "version": facts.version,
+        "archived_at": _utc(facts.archived_at_ms),
+        "purge_at": None if facts.hold else _utc(facts.purge_at_ms),
+        "hold": facts.hold or None,
+    }
+
+
+def _utc(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else utc_from_ms(at_ms)
+
+
+def _instant(at_ms: int | None) -> str:
+    return "-" if at_ms is None else instant(utc_from_ms(at_ms))
 
 
 def _described(info: SessionInfo) -> dict[str, str]:

@@ -42,10 +42,12 @@ class Durations:
     def __post_init__(self) -> None:
         if not 0 < self.active_ms <= self.archive_ms:
             raise InvalidInputError(
-                "active_ms", f"1 to archive_ms ({self.archive_ms})", self.active_ms
+                "active_seconds",
+                f"above 0, and at most archive_seconds ({self.archive_ms / 1000:g})",
+                self.active_ms / 1000,
             )
         if self.keep_ms <= 0:
-            raise InvalidInputError("keep_ms", "1 or more", self.keep_ms)
+            raise InvalidInputError("keep_seconds", "above 0", self.keep_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)

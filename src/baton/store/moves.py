@@ -239,11 +239,7 @@ class SessionMoves:
             InvalidInputError: the reason is no line of 1 to 200 printable characters.
             ContextNotFoundError: there is no such session.
         """
-        is_line = isinstance(reason, str) and reason.isprintable() and bool(reason.strip())
-        if not is_line or len(reason) > MAX_REASON_CHARACTERS:
-            raise InvalidInputError(
-                "reason", f"1 to {MAX_REASON_CHARACTERS} printable characters", reason
-            )
+        check_reason(reason)
         return self._set_hold(keys, reason, agent_id)
 
     def release(self, keys: SessionKeys, agent_id: str) -> bool:
@@ -311,6 +307,15 @@ class SessionMoves:
             "shelf": copy.shelf,
             "copy": copy.name,
         }
+
+
+def check_reason(reason: object) -> None:
+    """Raise InvalidInputError unless it is a line of 1 to 200 printable characters."""
+    is_line = isinstance(reason, str) and reason.isprintable() and bool(reason.strip())
+    if not is_line or len(str(reason)) > MAX_REASON_CHARACTERS:
+        raise InvalidInputError(
+            "reason", f"1 to {MAX_REASON_CHARACTERS} printable characters", reason
+        )
 
 
 def held_error(session_id: str, reason: str) -> SessionHeldError:
