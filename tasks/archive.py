@@ -52,3 +52,40 @@ def do(self: Task[Any, Any], request_id: str) -> bool:
     except BatonError as error:
         refuse(desk, request_id, error)
         raise
+
+
+# Whoever calls these by name waits for the answer, ids and numbers, so it is kept.
+@shared_task(name=routes.ARCHIVE_SESSION, bind=True, ignore_result=False)
+def archive_session(self: Task[Any, Any], session_id: str) -> dict[str, Any]:
+    """Archive one session now. Idempotent; `outcome` is `kept` where it was used meanwhile."""
+    try:
+        done = services_of(self).archive.archive(session_id)
+    except TransientError as error:
+        raise retry_or_give_up(self, error) from error
+    return {
+        "session_id": done.session_id,
+        "outcome": done.outcome,
+        "version": done.version,
+        "passages": done.passages,
+        "embedded": done.embedded,
+    }
+
+
+@shared_task(name=routes.RESTORE_SESSION, bind=True, ignore_result=False)
+def restore_session(self: Task[Any, Any], session_id: str) -> dict[str, Any]:
+    """Bring one session back. Idempotent until it is archived again."""
+    try:
+        done = services_of(self).archive.restore(session_id)
+    except TransientError as error:
+        raise retry_or_give_up(self, error) from error
+    return {"session_id": done.session_id, "version": done.version, "was_here": done.was_here}
+
+
+@shared_task(name=routes.PURGE_SESSION, bind=True, ignore_result=False)
+def purge_session(self: Task[Any, Any], session_id: str) -> dict[str, Any]:
+    """Erase every archived copy of one session for good. Idempotent."""
+    try:
+        done = services_of(self).archive.purge(session_id)
+    except TransientError as error:
+        raise retry_or_give_up(self, error) from error
+    return {"session_id": session_id, "erased": len(done)}

@@ -7,6 +7,8 @@ from typing import Any
 from celery import Task, shared_task
 
 from baton import routes
+from baton.errors import TransientError
+from tasks.retrying import retry_or_give_up
 from tasks.services import services_of
 
 
@@ -38,6 +40,15 @@ def age(self: Task[Any, Any]) -> int | None:
 def reconcile(self: Task[Any, Any]) -> int | None:
     """Find sessions that the due index does not know."""
     return services_of(self).sweeps.reconcile()
+
+
+@shared_task(name=routes.REFRESH_TTL, bind=True)
+def refresh_ttl(self: Task[Any, Any], session_id: str) -> None:
+    """Move the expiry of all keys of a session to its backstop from now."""
+    try:
+        services_of(self).store.refresh_expiry(session_id)
+    except TransientError as error:
+        raise retry_or_give_up(self, error) from error
 
 
 @shared_task(name=routes.SEAL_AUDIT, bind=True)

@@ -20,6 +20,10 @@ ARCHIVE_SETTLE: Final = "archive.settle"
 ARCHIVE_PURGE: Final = "archive.sweep_purge"
 ARCHIVE_AUDIT: Final = "archive.carry_audit"
 ARCHIVE_DO: Final = "archive.do"
+ARCHIVE_SESSION: Final = "archive.archive"
+RESTORE_SESSION: Final = "archive.restore"
+PURGE_SESSION: Final = "archive.purge"
+REFRESH_TTL: Final = "lifecycle.refresh_ttl"
 
 AGENTS: Final = "agents"
 CONTEXT: Final = "context"
@@ -48,4 +52,8 @@ QUEUE_OF: Final[dict[str, str]] = {
     ARCHIVE_PURGE: ARCHIVE,
     ARCHIVE_AUDIT: ARCHIVE,
     ARCHIVE_DO: ARCHIVE,
+    ARCHIVE_SESSION: ARCHIVE,
+    RESTORE_SESSION: ARCHIVE,
+    PURGE_SESSION: ARCHIVE,
+    REFRESH_TTL: LIFECYCLE,
 }

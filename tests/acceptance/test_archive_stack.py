@@ -8,10 +8,11 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import Celery
 from runner_functions import NAMES
 
 from archive_bench import FACTS, QUESTIONS, essay
-from baton import ChildTask, ClientSettings, ContextStore, RedisSwarmCoordinator
+from baton import ChildTask, ClientSettings, ContextStore, RedisSwarmCoordinator, routes
 from baton.archive.requests import Request, RequestDesk
 from baton.dispatch import client_dispatcher
 from baton.errors import ContextArchivedError
@@ -37,6 +38,8 @@ SHORT = {
 MARKER = "CONTEXT-MARKER-5f1e2a"
 SECRET = "hunter2-CANARY-77aa01"  # noqa: S105  # of nothing
 TEXT = f"{essay(200)} {FACTS[0]} {essay(200)}"
+
+PLAIN_QUEUES = {"priority_steps": [0]}
 
 pytestmark = pytest.mark.acceptance
 
@@ -125,11 +128,28 @@ def test_a_sealed_context_is_nowhere_in_clear(stack, embedder, tmp_path):
     with sqlite3.connect(running.state_dir / "archive" / "ledger.sqlite") as ledger:
         ((wrapped,),) = ledger.execute("SELECT wrapped_key FROM shelves").fetchall()
     ledger.close()
+    running_tasks_answer(running)
     secrets = [SECRET.encode(), MARKER.encode()]
     assert found_in(running, secrets) == {}
     assert found_in(running, [wrapped.encode()]) != {}
     ask(running, "purge", session_id="s")
     assert found_in(running, [*secrets, wrapped.encode()]) == {}
+
+
+def running_tasks_answer(stack: Stack) -> None:
+    """The tasks by name, as a client that speaks Celery only calls them; each may come twice."""
+    with Celery(broker=stack.redis.celery_url(1), backend=stack.redis.celery_url(1)) as app:
+        app.conf.update(task_create_missing_queues=True, broker_transport_options=PLAIN_QUEUES)
+        for name, expected in (
+            (routes.RESTORE_SESSION, {"session_id": "s", "version": "1.0.2", "was_here": False}),
+            (routes.RESTORE_SESSION, {"session_id": "s", "version": "1.0.2", "was_here": True}),
+            (routes.REFRESH_TTL, None),
+        ):
+            sent = app.send_task(name, ["s"], queue=routes.QUEUE_OF[name])
+            if expected is not None:
+                assert sent.get(timeout=60) == expected
+        done = app.send_task(routes.ARCHIVE_SESSION, ["s"], queue=routes.ARCHIVE).get(timeout=60)
+        assert (done["outcome"], done["embedded"]) == ("archived", 0)
 
 
 def found_in(stack: Stack, secrets: list[bytes]) -> dict[str, bytes]:

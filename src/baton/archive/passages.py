@@ -28,15 +28,15 @@ PASSAGE_FORMAT: Final = 1
 
 _Numbers: TypeAlias = NDArray[np.int64]
 
-# Less than the model's window: of 40 facts in 0.6 MB a question in other words found 36 among the
-# first five at 250 tokens, 39 or 40 at 120 (bench/planted_facts.py). Fewer still would double
-# the vectors for little.
-_MOST_TOKENS: Final = 120
+# A quarter of the model's window: of 40 facts in 2 MB a question in other words found 39 among the
+# first five at 64 tokens, 37 at 120, about 30 at 250 (bench/planted_facts.py). Fewer tokens still
+# find no more.
+_MOST_TOKENS: Final = 64
 # A cut inside a word can make a token or two more of it.
 _SPARE_TOKENS: Final = 4
 _LEAST_SHARE: Final = 0.48
 # Tokens do not bound a passage everywhere: a word of over 100 letters is one token to some models.
-_MOST_CHARACTERS: Final = 2_000
+_MOST_CHARACTERS: Final = 1_000
 _BLOCK_CHARACTERS: Final = 65_536
 _BLOCKS_AT_ONCE: Final = 16
 _MARKS_IN_A_ROW: Final = 64
@@ -66,7 +66,7 @@ class Passage:
 def split_passages(text: str, tokenization: Tokenization) -> list[Passage]:
     """The passages of `text`, in order; none of an empty text.
 
-    Most have 57 to 120 tokens, none more than the window; the last may be short. The same text
+    Most have 30 to 64 tokens, none more than the window; the last may be short. The same text
     gives the same passages in every process, with the same model and `PASSAGE_FORMAT`.
 
     Raises:

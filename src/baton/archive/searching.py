@@ -30,11 +30,11 @@ MAX_HITS: Final = 100
 MAX_QUESTION_CHARACTERS: Final = 10_000
 MAX_MATCHES: Final = 1_000
 CANDIDATES_PER_HIT: Final = 10
-MIN_CANDIDATES: Final = 150
+MIN_CANDIDATES: Final = 300
 KEPT_SHELVES: Final = 64
 # What the words of the question are worth beside the cosine: chosen on bench/planted_facts.py. More
 # helps questions that name things, and hurts those that name nothing.
-_WORDS_WEIGHT: Final = 0.15
+_WORDS_WEIGHT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
