@@ -18,7 +18,6 @@ from baton.content.secrets import redact_secrets
 from baton.content.text import encode_text
 from baton.errors import (
     BatonError,
-    BrokerUnavailableError,
     FencedError,
     HandoffNotFoundError,
     InvalidInputError,
@@ -34,6 +33,7 @@ from baton.handoff.merging import combine, work_log
 from baton.handoff.outages import through_outage
 from baton.handoff.package import quorum_of
 from baton.handoff.paying import Paying
+from baton.handoff.sweeping import TreeSweep
 from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
@@ -56,9 +56,6 @@ MAX_RETRY_PAUSE_SECONDS: Final = 60.0
 MAX_ERROR_CHARACTERS: Final = 1_000
 MAX_TOLD_CHARACTERS: Final = 100_000
 MAX_DETAILS_BYTES: Final = 64 * 1024
-SWEEP_LOOKS: Final = 64
-SWEEP_BATCH: Final = 200
-UNOPENED_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class HandoffEngine:
         self._view = view
         self._receiver = receiver
         self._runners = runners
-        self._dispatcher = dispatcher
+        self._sweeper = TreeSweep(tree, dispatcher)
         self._keeper = keeper
         self._worker = worker
         self._max_result_bytes = max_result_bytes
@@ -198,36 +195,7 @@ class HandoffEngine:
 
     def sweep(self) -> int:
         """Look after every open handoff; how many messages were published again."""
-        reach("sweep.begun")
-        backlog = self._dispatcher.backlog() > 0
-        published = 0
-        for handoff_id, age_seconds in self._tree.open_ages():
-            try:
-                state, moved = self._sweep_one(handoff_id, backlog=backlog)
-            except PermanentError:
-                logger.exception("handoff %s cannot be swept; the others are", handoff_id)
-                continue
-            published += moved
-            ended = state not in ("running", "joining", "gone")
-            if ended or (state == "gone" and age_seconds > UNOPENED_SECONDS):
-                reach("sweep.closing")
-                self._tree.close(handoff_id)
-        return published
-
-    def _sweep_one(self, handoff_id: str, *, backlog: bool) -> tuple[str, int]:
-        """Look at all that is due in one handoff; its state, and the messages published.
-
-        It stops at a batch of messages, so that an outage is not followed by a storm; but not at
-        a number of looks, so that nodes in a long queue do not hide one whose worker was lost.
-        """
-        published, seen = 0, SWEEP_LOOKS
-        while seen == SWEEP_LOOKS and published < SWEEP_BATCH:
-            state, moves, seen = self._tree.sweep(handoff_id, limit=SWEEP_LOOKS, backlog=backlog)
-            reach("sweep.moved")
-            self._publish(handoff_id, moves)
-            reach("sweep.published")
-            published += len(moves)
-        return state, published
+        return self._sweeper.sweep()
 
     def _state(self, handoff_id: str) -> str:
         try:
@@ -457,19 +425,7 @@ class HandoffEngine:
 
     def _publish(self, handoff_id: str, moves: Sequence[Move]) -> None:
         """Publish what follows. What the broker does not take, the sweep publishes."""
-        nodes = [move.node_id for move in moves if move.kind in ("run", "next")]
-        kinds = {move.kind for move in moves}
-        try:
-            if nodes:
-                self._dispatcher.run(handoff_id, nodes)
-            if "start" in kinds:
-                self._dispatcher.start(handoff_id)
-            if "join" in kinds:
-                self._dispatcher.join(handoff_id)
-            if "cancel" in kinds:
-                self._tree.end_stopped(handoff_id)
-        except BrokerUnavailableError as error:
-            logger.warning("handoff %s: left to the sweep: %s", handoff_id, error)
+        self._sweeper.publish(handoff_id, moves)
 
 
 def _since_last_merge(outcome: Outcome, nodes: list[NodeRecord]) -> list[NodeRecord]:
