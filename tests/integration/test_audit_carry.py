@@ -12,9 +12,11 @@ from contextlib import closing
 
 import pytest
 
+from archive_bench import ArchiveBench
 from baton.archive import audit_carry
 from baton.archive.audit_carry import AuditCarry
 from baton.archive.audit_file import AuditFile
+from baton.archive.opening import audit_path
 from baton.archive.whole_trail import WholeTrail
 from baton.errors import ColdStoreCorruptError, ContextNotFoundError
 from baton.failpoints import FAILPOINTS
@@ -244,6 +246,34 @@ def test_the_audit_of_a_purged_session_is_kept_a_year(bench):
     with pytest.raises(ContextNotFoundError):
         bench.whole.show(NAME)
     assert bench.sql("SELECT count(*) FROM segments") == [(0,)]
+
+
+@pytest.mark.parametrize("redis_server", ["system"], indirect=True)
+def test_a_purge_leaves_the_audit_with_its_receipt(redis_client, tmp_path, notes_wait):
+    """The archive erases what was stored, in Redis and in its own files, and not what was done."""
+    pytest.importorskip("chromadb")
+    bench = ArchiveBench(redis_client, tmp_path, None)
+    anchor = FileAnchor(tmp_path / "audit")
+    trail = AuditTrail(redis_client, anchor)
+    file = AuditFile(audit_path(bench.settings))
+    carry = AuditCarry(redis_client, file, trail, keep_seconds=KEEP_SECONDS)
+    bench.store.put(NAME, "secret text", agent_id="writer")
+    bench.store.set_flag(NAME, "sensitive", agent_id="writer")
+    bench.archive.archive(NAME)
+    trail.seal(NAME)
+    carry.run(progress=lambda _done: None, stop=lambda: False)
+    bench.archive.purge(NAME, agent_id="admin")
+    trail.seal(NAME)
+    carry.run(progress=lambda _done: None, stop=lambda: False)
+    redis_client.flushdb()
+    whole = WholeTrail(redis_client, file, anchor, keep_seconds=KEEP_SECONDS)
+    shown = list(whole.show(NAME))
+    assert [entry.operation for entry in shown] == ["purged", "archived", "flagged", "created"]
+    assert (shown[0].agent, shown[0].details["key"]) == ("admin", "destroyed")
+    assert whole.verify(NAME).ok
+    assert b"secret text" not in bench.files()
+    file.close()
+    bench.close()
 
 
 def test_a_clock_that_jumps_drops_nothing_for_a_day(bench):
