@@ -37,8 +37,8 @@ FROM python:3.13-slim-bookworm AS base
 # By name too: Celery warns of a user or group that has none.
 RUN groupadd --gid 10001 baton \
     && useradd --uid 10001 --gid baton --no-create-home --shell /usr/sbin/nologin baton
-# Ours, so that a new volume that compose mounts over it is ours too.
-RUN install --directory --owner 10001 --group 10001 --mode 0700 /state
+# Ours, so that new volumes that compose mounts over them are ours too.
+RUN install --directory --owner 10001 --group 10001 --mode 0700 /state /state/audit
 ENV BATON_STATE_DIR=/state
 ENV PATH=/opt/baton/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app

@@ -16,10 +16,15 @@ from baton.access.grants import User
 from baton.access.rules import rules
 from baton.access.scripts import load_missing, script_sources
 from baton.access.users import users
+from baton.archive.audit_carry import AuditCarry
+from baton.archive.audit_file import AuditFile
 from baton.errors import AccessDeniedError
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.redis_client import connect
 from baton.scripts import Script, ScriptsNotLoadedError
+from baton.settings import DAY_SECONDS
+from baton.store.audit import AuditTrail
+from baton.store.audit_anchors import FileAnchor
 from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 from redis_users import GuardedServer
@@ -201,6 +206,27 @@ def test_monitor_sees_how_all_fares_and_no_contents(server, store_of):
         SweepBoard(client).list()
         AgentRegistry(client).list_active()
         assert client.info("memory")
+
+
+def test_archive_carries_the_audit_and_trims_it(server, store_of, tmp_path):
+    """With the rights of its pool, on either release."""
+    store_of("context").put("aud", "text", agent_id="sonnet_coordinator_1")
+    with closing(connect(_url(server, "archive"), server.settings("archive"))) as client:
+        trail = AuditTrail(client, FileAnchor(tmp_path / "audit"))
+        trail.seal("aud")
+        with closing(AuditFile(tmp_path / "audit.sqlite")) as file:
+            carry = AuditCarry(
+                client,
+                file,
+                trail,
+                keep_seconds=366 * DAY_SECONDS,
+                trim_after_seconds=-2 * DAY_SECONDS,
+            )
+            for _ in range(2):
+                carry.run(progress=lambda _done: None, stop=lambda: False)
+            assert file.chains("aud")[0].segments == 1
+    with server.client("admin") as admin:
+        assert admin.llen("context:claude_max:{aud}:audit") == 0
 
 
 def _url(server: GuardedServer, user: str) -> str:

@@ -287,6 +287,7 @@ def _archive(events: str) -> User:
         *_writing(),
         *_auditing(),
         *_sweeping(),
+        to_use("ltrim", objects.AUDIT),  # of what it has carried to its own folder
         to_use("get del pexpire", objects.ARCHIVE_REQUESTS),
         to_use("rpush pexpire", objects.ARCHIVE_ANSWERS),
         to_use("set get", objects.ARCHIVE_REPORT),
