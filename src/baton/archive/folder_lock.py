@@ -33,6 +33,7 @@ class FolderLock:
     def __init__(self, folder: Path, *, owner_pid: int, seconds: float) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.folder = folder
         self._file = os.open(folder / LOCK_NAME, flags, 0o600)
         if not self._take(seconds):
             owner = os.pread(self._file, _NOTE_BYTES, 0).decode(errors="replace")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 KEY: Final = "archive:health"
 KEEP_MS: Final = 90 * 86_400_000
 LATE_PERIODS: Final = 3
+# Where no sweep has told yet how often it does.
+PERIOD_MS: Final = 300_000
 REBUILD: Final = "`baton doctor --fix` or `baton archive reindex` puts them back"
 
 

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "archive", "restore", "search", "purge", "hold", "release", "verify", "reindex", "list",
-    "settle", "purge_due", "rewrap",
+    "settle", "purge_due", "rewrap", "examine", "index", "without_copy",
 ]  # fmt: skip
 
 KEEP_MS: Final = 600_000
 PURGED_AT_ONCE: Final = 1_000
+MISSING_AT_ONCE: Final = 1_000
 PROGRESS_EVERY_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 1
 _INPUT_CHARACTERS: Final = 200
@@ -204,8 +205,26 @@ def do(
         "settle": lambda: service.settle(agent_id=agent),
         "purge_due": lambda: service.purge_due(PURGED_AT_ONCE, agent_id=agent),
         "rewrap": lambda: _plain(service.rewrap_keys()),
+        "examine": lambda: _examine(service, progress),
+        "index": lambda: service.index_session(session_id, progress),
+        "without_copy": lambda: service.without_copy(fields["tombstones"]),
     }
     return doing[request.kind]()
+
+
+def _examine(
+    service: ArchiveService, progress: Callable[[str, int, int], None] | None
+) -> dict[str, Any]:
+    """Whether the index is fit to search; if it is, of which sessions it lacks rows."""
+    report = service.report()
+    missing = service.missing_rows(MISSING_AT_ONCE, progress) if report.healthy else {}
+    return {
+        "healthy": report.healthy,
+        "reason": report.reason,
+        "rebuild": report.rebuild,
+        "missing": missing,
+        "more": len(missing) >= MISSING_AT_ONCE,
+    }
 
 
 def _search(service: ArchiveService, fields: dict[str, Any]) -> list[dict[str, Any]]:

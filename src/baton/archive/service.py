@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.archive.archivist import ARCHIVE_AGENT, Archived
-from baton.archive.report import examine, put_report
+from baton.archive.report import PERIOD_MS, examine, find_report, put_report
 from baton.archive.restorer import no_copy_error
 from baton.archive.searching import Filters
 from baton.clock import iso_utc, utc_from_ms
@@ -17,8 +17,7 @@ from baton.redis_client import redis_errors
 from baton.store.moves import check_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     import redis
 
@@ -292,16 +291,65 @@ class ArchiveService:
         with self._turn:
             return self._index.check()
 
-    def report(self, folder: Path, period_ms: int) -> ArchiveReport:
-        """Look at the archive in `folder`, and tell in Redis how it fares, for health and metrics.
+    def report(self, period_ms: int | None = None) -> ArchiveReport:
+        """Look at the archive, and tell in Redis how it fares, for health and metrics.
 
         Args:
-            folder: the archive's, for the room on its disk.
-            period_ms: when the next report is to be expected.
+            period_ms: when the next report is to be expected; None: as the last one had it.
         """
-        found = examine(self, folder, self._shelves.now_ms(), period_ms)
+        if period_ms is None:
+            last = find_report(self._redis)
+            period_ms = PERIOD_MS if last is None else last.period_ms
+        with redis_errors(self._redis):
+            now_ms = self._shelves.now_ms()
+        found = examine(self, self._lock.folder, now_ms, period_ms)
         put_report(self._redis, found)
         return found
+
+    def missing_rows(
+        self, limit: int, progress: Progress | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """Searchable sessions of which the index lacks rows: how many it has, and of how many.
+
+        Args:
+            limit: of sessions.
+            progress: told `sessions`, how many were looked at, and of how many.
+        """
+        missing: dict[str, tuple[int, int]] = {}
+        total = sum(self.totals().states.values())
+        for done, record in enumerate(self.ledger.all()):
+            if progress is not None:
+                progress("sessions", done, total)
+            if record.index_state != "indexed":
+                continue
+            with self._turn:
+                rows = len(self._index.ids(record.shelf))
+            if rows < record.passage_count:
+                missing[record.session] = (rows, record.passage_count)
+            if len(missing) >= limit:
+                break
+        return missing
+
+    def index_session(self, session_id: str, progress: Progress | None = None) -> int:
+        """Embed what the index lacks of a searchable session; how many copies it has here."""
+        records = [
+            each for each in self.ledger.of_session(session_id) if each.index_state == "indexed"
+        ]
+        for record in records:
+            with self._turn:
+                self._reindexer.index(record, progress)
+        return len(records)
+
+    def without_copy(self, tombstones: Sequence[tuple[str, str, str]]) -> list[str]:
+        """Those sessions of which the copy that their tombstone names is not here.
+
+        Args:
+            tombstones: session, shelf and copy of each.
+        """
+        records = ((session, self.ledger.find(shelf), copy) for session, shelf, copy in tombstones)
+        return [
+            session for session, record, copy in records if record is None or record.copy != copy
+        ]
 
     def close(self) -> None:
         """Let go of files, connections and the folder, for good. Once."""

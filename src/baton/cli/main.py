@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "acl": "Render, apply and check the Redis users of a deployment.",
     "agents": "List the registered agents.",
     "status": "Tell what is reachable, which pools are up, and all versions.",
+    "doctor": "Find what is not as it should be in Redis and the archive, and mend it.",
 }
 
 

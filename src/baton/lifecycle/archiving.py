@@ -122,7 +122,7 @@ class ArchivePasses:
 
     def _report(self, archive: ArchiveService, run: SweepRun) -> None:
         try:
-            archive.report(self._ledger_path.parent, round(run.period_seconds * 1000))
+            archive.report(round(run.period_seconds * 1000))
         except BatonError as error:
             logger.warning("the archive's report stays as it was: %s", error)
 

@@ -8,12 +8,13 @@ back. Each shard is one slot: `lifecycle:{NN}` holds when to look at a session,
 from __future__ import annotations
 
 import zlib
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from baton.redis_client import redis_errors, require_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import redis
 
@@ -70,6 +71,24 @@ class DueIndex:
             pipeline.zrem(_archive_key(shard), session_id)
         with redis_errors(self._redis):
             pipeline.execute()
+
+    def unknown(self, session_ids: Sequence[str]) -> list[str]:
+        """Those that are not in the index."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for session_id in session_ids:
+            pipeline.zscore(_look_key(_shard(session_id)), session_id)
+        with redis_errors(self._redis):
+            scores = pipeline.execute()
+        return [each for each, at in zip(session_ids, scores, strict=True) if at is None]
+
+    def entries(self) -> Iterator[list[tuple[str, float]]]:
+        """All entries, sessions and their due times in ms, in batches of one shard's."""
+        for shard in range(SHARDS):
+            for key in (_look_key(shard), _archive_key(shard)):
+                with redis_errors(self._redis):
+                    members = self._redis.zscan_iter(key, count=BATCH)
+                    while batch := list(islice(members, BATCH)):
+                        yield [(member.decode(), at_ms) for member, at_ms in batch]
 
     def sizes(self) -> tuple[int, int]:
         """How many sessions are known, and how many are to be archived."""

@@ -1,0 +1,1 @@
+"""What the doctor looks for, one module for each part of Baton."""
