@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -13,9 +15,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from baton.archive.audit_carry import AuditCarry
+from baton.archive.audit_file import AuditFile
 from baton.embedded import EmbeddedRedis, running_url, server_folder
 from baton.handoff.view import HandoffView
 from baton.lifecycle.sweep_board import SweepBoard
+from baton.store.audit import AuditTrail
+from baton.store.audit_anchors import FileAnchor
 from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 
@@ -441,6 +447,27 @@ def test_audit_export_is_verified_from_the_file_alone(baton):
     baton.error("audit", "verify", "--file", "other.jsonl", code=2)
     baton.error("audit", "verify", "--file", "none.jsonl", code=2)
     baton.error("audit", "verify", code=2)
+
+
+def test_audit_is_shown_and_verified_from_the_archives_folder(baton, client):
+    """Where Redis has lost it; exit code 4 once what lies there is not what was sealed."""
+    for text in (b"one", b"two"):
+        baton("context", "put", "notes", "-", stdin=text)
+    baton("audit", "seal", "notes")
+    path = baton.state_dir / "archive" / "audit.sqlite"
+    trail = AuditTrail(client, FileAnchor(baton.state_dir / "audit"))
+    with contextlib.closing(AuditFile(path)) as file:
+        carry = AuditCarry(client, file, trail, keep_seconds=366 * 86_400)
+        assert carry.run(progress=lambda _done: None, stop=lambda: False) == 1
+    client.flushdb()
+    shown = baton.json("audit", "show", "notes")["entries"]
+    assert [entry["operation"] for entry in shown] == ["updated", "created"]
+    found = baton.json("audit", "verify", "notes")
+    assert (found["ok"], found["entries"], found["anchored_segments"]) == (True, 2, 1)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE segments SET entries = x'00'")
+    found = baton.json("audit", "verify", "notes", code=4)
+    assert found["problems"][0]["text"].startswith("of chain ")
 
 
 def test_audit_of_a_session_that_never_was_is_an_error(baton):
