@@ -70,7 +70,7 @@ REACHED = {
 }  # fmt: skip
 # Where Celery or its adapter stands between: those are killed in the real pools, below.
 IN_POOLS = ("dispatch.", "start.", "run.", "join.received", "join.returned")
-# Of the archive: test_archive_failpoints.py, and of the audit tests/integration/test_audit_carry.py.
+# The archive's: test_archive_failpoints.py; the audit's: tests/integration/test_audit_carry.py.
 ELSEWHERE = ("archive.", "restore.", "purge.", "audit.")
 BY_PROCESSES = sorted(name for name in FAILPOINTS if not name.startswith(IN_POOLS + ELSEWHERE))
 
