@@ -62,7 +62,7 @@ class AppSettings(ClientSettings):
         description="Period of putting the archive right after crashes.",
     )
     purge_sweep_seconds: float = Field(
-        default=600.0, ge=0.5, le=DAY_SECONDS, description="Period of the purge."
+        default=600.0, ge=0.5, le=1800.0, description="Period of the purge."
     )
     audit_seal_seconds: float = Field(
         default=60.0,

@@ -22,7 +22,7 @@ class JumpWatch:
         facts: where the last look is kept.
         name: what goes by the clock.
         jump_ms: how far the clock may move between two looks; more than their period.
-        pause_ms: how long it pauses after more than that.
+        pause_ms: how long it pauses, at most, after more than that: a tenth of what it moved.
     """
 
     def __init__(self, facts: Facts, name: str, *, jump_ms: int, pause_ms: int) -> None:
@@ -35,8 +35,11 @@ class JumpWatch:
     def paused_until_ms(self, now_ms: int) -> int:
         """Until when it pauses; 0 if it does not. This is a look."""
         seen_ms = int(self._facts.fact(self._seen) or now_ms)
-        if abs(now_ms - seen_ms) > self._jump_ms:
-            self._facts.set_fact(self._paused, str(now_ms + self._pause_ms))
+        gap_ms = abs(now_ms - seen_ms)
+        if gap_ms > self._jump_ms:
+            # A machine that is off every night must not pause all day.
+            pause_ms = min(self._pause_ms, max(self._jump_ms, gap_ms // 10))
+            self._facts.set_fact(self._paused, str(now_ms + pause_ms))
         self._facts.set_fact(self._seen, str(now_ms))
         until_ms = int(self._facts.fact(self._paused) or 0)
         # A pause that lies further ahead than it can was noted by a clock that was wrong.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.archive.archivist import ARCHIVE_AGENT, Archived
+from baton.archive.jump_watch import JumpWatch
 from baton.archive.report import PERIOD_MS, examine, find_report, put_report
 from baton.archive.restorer import no_copy_error
 from baton.archive.searching import Filters
@@ -34,13 +35,11 @@ if TYPE_CHECKING:
     from baton.archive.vector_index import IndexHealth, VectorIndex
     from baton.store.moves import Restored
 
-# While the archive was not looked after for longer than this, a clock may have jumped: purging
-# waits for as long, for somebody to see it.
+# Where nobody looked after the archive for longer than this, a clock may have jumped: purging waits
+# a while, for somebody to see it.
 CLOCK_JUMP_MS: Final = 3_600_000
 PURGE_PAUSE_MS: Final = 24 * 3_600_000
 RECEIPTS_KEPT_MS: Final = 366 * 24 * 3_600_000
-_SEEN: Final = "purge_seen_at_ms"
-_PAUSED: Final = "purge_paused_until_ms"
 
 
 class ArchiveService:
@@ -151,7 +150,7 @@ class ArchiveService:
     def purge_due(self, limit: int, *, agent_id: str = ARCHIVE_AGENT) -> int:
         """Erase archived sessions past their time, the longest due first; how many.
 
-        None for a day after a time in which nobody asked, as Redis' clock may have jumped.
+        None for a while after a time in which nobody asked, as Redis' clock may have jumped.
         """
         count = 0
         if self.purge_paused_until_ms():
@@ -169,14 +168,8 @@ class ArchiveService:
     def purge_paused_until_ms(self) -> int:
         """Until when nothing is purged, by Redis' clock; 0 if it may be now. Notes the time."""
         with self._turn, redis_errors(self._redis):
-            now_ms = self._shelves.now_ms()
-            seen_ms = int(self.ledger.fact(_SEEN) or now_ms)
-            if abs(now_ms - seen_ms) > CLOCK_JUMP_MS:
-                self.ledger.set_fact(_PAUSED, str(now_ms + PURGE_PAUSE_MS))
-            self.ledger.set_fact(_SEEN, str(now_ms))
-            until_ms = int(self.ledger.fact(_PAUSED) or 0)
-        # A pause that lies further ahead than it can was noted by a clock that was wrong.
-        return until_ms if now_ms < until_ms <= now_ms + PURGE_PAUSE_MS else 0
+            watch = JumpWatch(self.ledger, "purge", jump_ms=CLOCK_JUMP_MS, pause_ms=PURGE_PAUSE_MS)
+            return watch.paused_until_ms(self._shelves.now_ms())
 
     def hold(self, session_id: str, reason: str, *, agent_id: str) -> bool:
         """Put a session under hold, in Redis and here; False if it was, for that reason.
