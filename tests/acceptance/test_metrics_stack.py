@@ -19,8 +19,16 @@ from runner_functions import NAMES
 
 from anthropic_bench import KEY, PRICES
 from baton import ChildTask, ClientSettings, RedisSwarmCoordinator, routes
+from baton.archive.report import ArchiveReport, put_report
 from baton.handoff.totals import Totals
-from baton.metrics.catalog import BY_NAME, CATALOG, HANDOFF_ENDS, NODE_ENDS, TOKEN_KINDS
+from baton.metrics.catalog import (
+    ARCHIVE_STATES,
+    BY_NAME,
+    CATALOG,
+    HANDOFF_ENDS,
+    NODE_ENDS,
+    TOKEN_KINDS,
+)
 from baton.testing.fake_anthropic import FakeAnthropic
 from waiting import until
 from workers.pools import pools, worker_command
@@ -146,7 +154,18 @@ def test_endpoints_agree_with_the_census(running, swarm, first_port, tmp_path):
 
 
 def test_every_metric_is_exposed_and_those_of_the_alerts_too(running, swarm, first_port):
-    """After one handoff each name of the table is on some endpoint; alerts name no other."""
+    """After one handoff each name of the table is on some endpoint; alerts name no other.
+
+    Those of the archive are there once it has told how it fares.
+    """
+    put_report(
+        swarm.redis,
+        ArchiveReport(
+            checked_at_ms=swarm.redis.time()[0] * 1000, period_ms=300_000, archived=3, copied=2,
+            held=1, passages=9, rows=8, healthy=True, reason="", rebuild=False, waiting=1,
+            purge_paused_until_ms=0, free_bytes=10**9,
+        ),
+    )  # fmt: skip
     _hand_off(swarm, [("a", "shout")]).wait(timeout_seconds=60)
 
     def names():
@@ -167,6 +186,10 @@ def test_every_metric_is_exposed_and_those_of_the_alerts_too(running, swarm, fir
         }
 
     until(lambda: not missing(), what="all metrics")
+    deployment = _scrape(first_port, "lifecycle")
+    assert [deployment["baton_archive_sessions", each] for each in ARCHIVE_STATES] == [3, 2, 1]
+    assert deployment["baton_archive_healthy",] == 0  # a row is missing
+    assert 0 <= deployment["baton_archive_report_age_seconds",] < 3_600
     text = (ROOT / "config/prometheus/alerts.yml").read_text()
     named = {
         name

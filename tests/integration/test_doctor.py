@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -413,6 +414,17 @@ def test_many_keys_cost_no_slow_command(ward):
     finally:
         client.config_set("slowlog-log-slower-than", 10_000)
     assert ward.find() == []
+
+
+def test_manual_has_every_kind():
+    """Each kind that there is, with its meaning, in the order that they are looked for."""
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    checks = (KeyCheck, DueIndexCheck, HandoffCheck, AgentCheck, ArchiveCheck)
+    kinds = [each for check in checks for each in check.kinds.items()]
+    rows = [f"| `{kind}` | {meaning} | " for kind, meaning in kinds]
+    places = [manual.find(row) for row in rows]
+    assert -1 not in places
+    assert places == sorted(places)
 
 
 # --- the command ---------------------------------------------------------------------------------

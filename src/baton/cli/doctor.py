@@ -32,9 +32,9 @@ from baton.lifecycle.sweep_board import SweepBoard
 from baton.store.mending import KeyMending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from baton.cli.archiving import Archives
+    from baton.cli.bars import Bars
+    from baton.dispatch import CeleryDispatcher
     from baton.handoff.dispatcher import Dispatcher
     from baton.lifecycle.findings import Finding
 
@@ -65,13 +65,13 @@ def doctor(
     Looks at every key, in slices; needs the rights of an administrator. Changes nothing without
     --fix, and with it nothing by which something might be lost: that is told, and left.
     """
-    with _open_doctor(check_id(agent, "--agent")) as found_by:
-        rounds = _Rounds(fix=fix, quiet=as_json)
+    with open_archives() as archives, _dispatcher_of(archives) as dispatcher:
+        found_by = _doctor(archives, dispatcher, check_id(agent, "--agent"))
+        rounds = _Rounds(archives.bars, fix=fix, quiet=as_json)
         for finding in found_by.examine():
             rounds.see(finding)
-        kinds = found_by.kinds()
     if as_json:
-        show_json(rounds.as_json(kinds))
+        show_json(rounds.as_json(found_by.kinds()))
     else:
         show_text(rounds.summary())
     raise typer.Exit(DEGRADED if rounds.left else DONE)
@@ -81,11 +81,13 @@ class _Rounds:
     """Shows findings as they come, mends them if that is wanted, and counts.
 
     Args:
+        bars: are taken away where a line is to be shown.
         fix: whether to mend.
         quiet: show nothing yet.
     """
 
-    def __init__(self, *, fix: bool, quiet: bool) -> None:
+    def __init__(self, bars: Bars, *, fix: bool, quiet: bool) -> None:
+        self._bars = bars
         self._fix = fix
         self._quiet = quiet
         self._found = Counter[str]()
@@ -159,16 +161,14 @@ class _Rounds:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
+            self._bars.clear()
             show_text(text)
 
 
-@contextlib.contextmanager
-def _open_doctor(agent_id: str) -> Iterator[Doctor]:
-    """The doctor of the Redis to work on, and of its archive. Errors: `open_redis`."""
-    with open_archives() as archives:
-        url = configured_url(archives.settings) or ""
-        with contextlib.closing(client_dispatcher(url, archives.settings)) as dispatcher:
-            yield _doctor(archives, dispatcher, agent_id)
+def _dispatcher_of(archives: Archives) -> contextlib.closing[CeleryDispatcher]:
+    """Takes messages of the deployment; connects at the first."""
+    url = configured_url(archives.settings) or ""
+    return contextlib.closing(client_dispatcher(url, archives.settings))
 
 
 def _doctor(archives: Archives, dispatcher: Dispatcher, agent_id: str) -> Doctor:
