@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from baton import ContextStore
 from baton.archive.report import KEY as ARCHIVE_REPORT
+from baton.errors import ContextNotFoundError
 from baton.handoff.keys import OPEN, HandoffKeys
 from baton.handoff.neglect import NeglectedHandoffs
 from baton.lifecycle.checks.agents import AgentCheck
@@ -165,6 +169,47 @@ def test_orphan_keys_that_somebody_uses_are_left(ward):
     finding = ward.one("orphan_keys")
     assert finding.mend is None
     assert "somebody may be at work" in finding.mending
+
+
+def test_server_that_counts_uses_has_its_orphans_left(ward):
+    """It does not say how long nobody has used a key; that is not taken for long."""
+    _orphan(ward)
+    assert ward.one("orphan_keys").mend is not None
+    ward.client.config_set("maxmemory-policy", "allkeys-lfu")
+    try:
+        assert ward.one("orphan_keys").mend is None
+    finally:
+        ward.client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_traffic_is_not_taken_for_a_fault(ward):
+    """Sessions that are written, deleted and begun anew, and handoffs, while the doctor looks."""
+    ended = threading.Event()
+
+    def write(number):
+        chance = random.Random(number)
+        while not ended.is_set():
+            name = f"s{chance.randrange(6)}"
+            with contextlib.suppress(ContextNotFoundError):
+                if chance.random() < 0.6:
+                    text = "text " * chance.randrange(1, 3_000)
+                    ward.store.put(name, text, agent_id=f"a{number}", policy="last_write_wins")
+                else:
+                    ward.store.delete(name, agent_id=f"a{number}")
+
+    def hand_off():
+        while not ended.is_set():
+            ward.bench.run("one", "two")
+
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(write, number) for number in range(3)] + [pool.submit(hand_off)]
+        try:
+            found = [each for _ in range(40) for each in ward.find()]
+        finally:
+            ended.set()
+        for each in work:
+            each.result()
+    assert found == []
 
 
 def test_session_that_began_anew_keeps_its_keys(ward):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,7 +70,7 @@ class _Key:
             return False
         if self.suffix.startswith(_STAGING):
             return self.pttl == _NO_EXPIRY
-        return not 0 <= self.pttl <= RUNNING_OUT_MS
+        return self.pttl == _NO_EXPIRY or self.pttl > RUNNING_OUT_MS
 
     @property
     def lacks_expiry(self) -> bool:
@@ -102,9 +102,8 @@ class KeyCheck:
         for names in self._slices():
             with redis_errors(self._redis):
                 keys = self._look_at(names)
-                idle = self._idle_seconds([key.name for key in keys if key.is_orphan])
                 lacking = self._still_lacking([key for key in keys if key.lacks_expiry])
-            yield from self._orphans([key for key in keys if key.is_orphan], idle)
+            yield from self._orphans([key for key in keys if key.is_orphan])
             yield from self._without_expiry(lacking)
 
     def _slices(self) -> Iterator[list[bytes]]:
@@ -135,17 +134,27 @@ class KeyCheck:
             if pttl >= _NO_EXPIRY
         ]
 
-    def _idle_seconds(self, names: list[bytes]) -> dict[bytes, int]:
-        """For how long nobody has used each; a server that counts uses instead does not tell."""
+    def _still_orphans(self, session_id: str, keys: list[_Key]) -> list[_Key]:
+        """Those that are at one instant: a session may be deleted, and begun anew, between two."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.exists(SessionKeys.of(session_id).base)
+        for key in keys:
+            pipeline.pttl(key.name)
+        with redis_errors(self._redis):
+            has_container, *lives = pipeline.execute()
+        if has_container:
+            return []
+        looked_at = zip(keys, lives, strict=True)
+        return [key for key, pttl in looked_at if replace(key, pttl=pttl).is_orphan]
+
+    def _untouched_seconds(self, keys: list[_Key]) -> int:
+        """For how long nobody has used any of them; 0 where the server does not tell."""
         pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.execute_command("OBJECT", "IDLETIME", name)
-        answers = pipeline.execute(raise_on_error=False)
-        return {
-            name: answer
-            for name, answer in zip(names, answers, strict=True)
-            if isinstance(answer, int)
-        }
+        for key in keys:
+            pipeline.execute_command("OBJECT", "IDLETIME", key.name)
+        with redis_errors(self._redis):
+            answers = pipeline.execute(raise_on_error=False)
+        return min(idle if isinstance(idle, int) else 0 for idle in answers)
 
     def _still_lacking(self, keys: list[_Key]) -> list[_Key]:
         """Some keys are given their expiry right behind their first value."""
@@ -155,9 +164,12 @@ class KeyCheck:
         again = pipeline.execute()
         return [key for key, pttl in zip(keys, again, strict=True) if pttl == _NO_EXPIRY]
 
-    def _orphans(self, keys: list[_Key], idle_seconds: Mapping[bytes, int]) -> Iterator[Finding]:
-        for session_id, orphans in _by_session(keys).items():
-            untouched = min(idle_seconds.get(key.name, 0) for key in orphans)
+    def _orphans(self, keys: list[_Key]) -> Iterator[Finding]:
+        for session_id, suspects in _by_session(keys).items():
+            orphans = self._still_orphans(session_id, suspects)
+            if not orphans:
+                continue
+            untouched = self._untouched_seconds(orphans)
             suffixes = [key.suffix for key in orphans]
             found = partial(
                 Finding,
