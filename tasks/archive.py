@@ -8,7 +8,7 @@ from celery import Task, shared_task
 
 from baton import routes
 from baton.archive.requests import perform, refuse
-from baton.errors import BatonError, TransientError
+from baton.errors import ArchiveAnswerError, BatonError, TransientError
 from tasks.retrying import retry_or_give_up
 from tasks.services import services_of
 
@@ -51,6 +51,10 @@ def do(self: Task[Any, Any], request_id: str) -> bool:
         raise again from error
     except BatonError as error:
         refuse(desk, request_id, error)
+        raise
+    except Exception as error:  # whoever asked must not wait for what nobody will answer
+        reason = f"the archive's pool failed ({type(error).__name__}); its log tells why"
+        refuse(desk, request_id, ArchiveAnswerError(reason))
         raise
 
 

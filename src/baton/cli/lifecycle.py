@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from baton.cli.sweeping import Swept
     from baton.lifecycle.states import SessionFacts
+    from baton.lifecycle.sweep_board import SweepStatus
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -213,7 +214,7 @@ def _show_sweeps(*, as_json: bool) -> None:
             (
                 each.name,
                 duration(each.period_seconds),
-                "late" if each.late else "running" if each.running else "ok",
+                _sweep_state(each),
                 "-" if each.succeeded_at is None else instant(each.succeeded_at),
                 "-" if each.result is None else str(each.result),
                 each.error or "-",
@@ -221,6 +222,14 @@ def _show_sweeps(*, as_json: bool) -> None:
             for each in statuses
         ],
     )
+
+
+def _sweep_state(sweep: SweepStatus) -> str:
+    if sweep.late:
+        return "late"
+    if sweep.running:
+        return "running"
+    return "failed" if sweep.error else "ok"
 
 
 def _show_facts(facts: SessionFacts, now_ms: int, *, as_json: bool) -> None:
