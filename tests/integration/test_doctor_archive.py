@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -92,6 +93,33 @@ def test_settle_that_fails_tells_all_the_same(bench, passes, redis_client, monke
     with pytest.raises(IndexUnavailableError):
         passes.settle(SweepRun("settle", 300))
     assert find_report(redis_client).archived == 1
+
+
+def test_archive_without_its_model_says_so(redis_client, tmp_path):
+    """Content went first; that nothing of it can be found is no old report but a fresh one."""
+    missing = str(tmp_path / "no-model")
+    bench = ArchiveBench(
+        redis_client, tmp_path / "state", None, embedding_model=missing, archive_index_later=True
+    )
+    with contextlib.closing(bench):
+        bench.store.put("s", TEXT, agent_id="a")
+        bench.archive.archive("s")
+        report = bench.archive.report()
+        assert (report.archived, report.waiting, report.rows) == (1, 1, None)
+        assert missing in report.problem
+        (finding,) = _check(bench).find()
+        assert (finding.kind, finding.mend) == ("broken_index", None)
+
+
+def test_copy_that_was_erased_is_not_missed(bench):
+    """A purge that died leaves a tombstone; the next `settle` takes it away."""
+    bench.store.put("s", TEXT, agent_id="a")
+    bench.archive.archive("s")
+    (record,) = bench.archive.ledger.of_session("s")
+    bench.archive._eraser.erase(record)
+    assert list(_check(bench).find()) == []
+    assert bench.archive.settle() == 1
+    assert not bench.store.exists("s")
 
 
 def test_missing_rows_are_embedded_again(bench, redis_client):

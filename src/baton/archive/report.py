@@ -12,7 +12,8 @@ import shutil
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from baton.errors import UnexpectedAnswerError
+from baton.archive.vector_index import IndexHealth
+from baton.errors import EmbedderUnavailableError, UnexpectedAnswerError
 from baton.redis_client import redis_errors, require_binary
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def examine(archive: ArchiveService, folder: Path, now_ms: int, period_ms: int) 
         ColdStoreUnavailableError, ColdStoreCorruptError: its ledger cannot be read.
         StoreUnavailableError: Redis did not answer.
     """
-    totals, index = archive.totals(), archive.check_index()
+    totals, index = archive.totals(), _index_health(archive)
     return ArchiveReport(
         checked_at_ms=now_ms,
         period_ms=period_ms,
@@ -122,6 +123,14 @@ def examine(archive: ArchiveService, folder: Path, now_ms: int, period_ms: int) 
         purge_paused_until_ms=archive.purge_paused_until_ms(),
         free_bytes=shutil.disk_usage(folder).free,
     )
+
+
+def _index_health(archive: ArchiveService) -> IndexHealth:
+    """What the index says; where it cannot even be opened, as its model is missing, that."""
+    try:
+        return archive.check_index()
+    except EmbedderUnavailableError as error:
+        return IndexHealth(None, healthy=False, reason=str(error))
 
 
 def put_report(client: redis.Redis, report: ArchiveReport) -> None:

@@ -336,13 +336,21 @@ class ArchiveService:
     def without_copy(self, tombstones: Sequence[tuple[str, str, str]]) -> list[str]:
         """Those sessions of which the copy that their tombstone names is not here.
 
+        One that was erased is not missed: its tombstone goes with the next `settle`.
+
         Args:
             tombstones: session, shelf and copy of each.
         """
-        records = ((session, self.ledger.find(shelf), copy) for session, shelf, copy in tombstones)
-        return [
-            session for session, record, copy in records if record is None or record.copy != copy
-        ]
+        with self._turn:
+            return [
+                session
+                for session, shelf, copy in tombstones
+                if not self._has(shelf, copy) and self.ledger.erasure(shelf) is None
+            ]
+
+    def _has(self, shelf: str, copy: str) -> bool:
+        record = self.ledger.find(shelf)
+        return record is not None and record.copy == copy
 
     def close(self) -> None:
         """Let go of files, connections and the folder, for good. Once."""
