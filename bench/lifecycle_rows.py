@@ -39,7 +39,7 @@ _WINDOW_CHARACTERS: Final = 1_000
 
 def archiving(client: redis.Redis, plan: Plan) -> list[Row]:
     """The rows of one session's way to the archive and back, by the real model."""
-    text = _planted(realistic_text(plan.size_bytes, seed=5))
+    text = _planted(realistic_text(plan.archived_bytes, seed=5))
     with (
         tempfile.TemporaryDirectory(prefix="baton-bench-") as folder,
         closing(ContextStore(client)) as store,
@@ -55,7 +55,7 @@ def archiving(client: redis.Redis, plan: Plan) -> list[Row]:
             expect("archive again", 0, again.embedded)
             edit_seconds, embedded = _edited(archive, store, text)
             archive.purge(SESSION)
-    size = plan.size
+    size = _size(plan)
     return [
         _share("archive_again", f"archive {size} again, unchanged", again_seconds, first_seconds,
                plan.target(0.02), [f"{first.passages:,} passages"]),
@@ -74,7 +74,7 @@ def archiving(client: redis.Redis, plan: Plan) -> list[Row]:
 
 def sweep(client: redis.Redis, plan: Plan) -> list[Row]:
     """What a sweep of so many sessions costs in CPU, the server's included, if none is due."""
-    count = 100_000 if plan.full else 2_000
+    count = plan.swept_sessions
     with closing(ContextStore(client)) as store:
         facts, index = SessionFactsReader(client, Durations()), DueIndex(client)
         aging = Aging(client, store, AccessDrain(client, store), facts, index)
@@ -98,6 +98,10 @@ def sweep(client: redis.Redis, plan: Plan) -> list[Row]:
     ]
 
 
+def _size(plan: Plan) -> str:
+    return f"{plan.archived_bytes / 1_000_000:g} MB"
+
+
 def _planted(text: str) -> str:
     """The text with each fact on a line of its own, anywhere."""
     rng = random.Random(7)  # places, not secrets
@@ -119,7 +123,7 @@ def _found(archive: ArchiveService, plan: Plan, text: str) -> Row:
     seen = sum(fact.text in text[:_WINDOW_CHARACTERS] for fact in FACTS)
     return Row(
         key="archive_planted",
-        what=f"find facts planted in {plan.size}, snippets unsealed",
+        what=f"find facts planted in {_size(plan)}, snippets unsealed",
         ours=Side(name="ArchiveService.search", took=took),
         other=None,
         facts=[

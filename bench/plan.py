@@ -14,6 +14,7 @@ class Plan:
     `nodes`: each message carries the whole text. Of `wide_nodes`, each is a row of its own.
     `client_stores` and `client_reads` are those of all client processes in one round. `passages`
     are embedded in each; `questions` are asked of an index of `index_rows` made-up vectors.
+    A session of `archived_bytes` goes to the archive and back.
     """
 
     rounds: int
@@ -31,6 +32,8 @@ class Plan:
     passages: int = 256
     index_rows: int = 50_000
     questions: int = 200
+    archived_bytes: int = 10_000_000
+    swept_sessions: int = 100_000
 
     full: bool = True
 
@@ -67,5 +70,7 @@ def quick(rounds: int) -> Plan:
         passages=64,
         index_rows=2_000,
         questions=20,
+        archived_bytes=60_000,
+        swept_sessions=2_000,
         full=False,
     )
