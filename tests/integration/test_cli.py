@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import redis
 
 from baton.archive.audit_carry import AuditCarry
 from baton.archive.audit_file import AuditFile
+from baton.archive.report import ArchiveReport, put_report
 from baton.embedded import EmbeddedRedis, running_url, server_folder
 from baton.handoff.view import HandoffView
 from baton.lifecycle.sweep_board import SweepBoard
@@ -351,6 +353,23 @@ def test_status_shows_sweeps_and_misses_late_ones(baton, client):
         client.hincrby("sweep:{nodes}:status", field, -31_000)
     shown = baton("status", code=1).stdout.decode()
     assert "missing: sweep nodes is late (every 10 s; last 3" in shown
+
+
+def test_status_shows_how_the_archive_fares(baton, client):
+    """What it told last; an index that does not find what is in it is missing."""
+    board = PoolBoard(client)
+    for pool in POOLS:
+        board.report(pool, f"{pool}-1", {"pid": 7})
+    report = ArchiveReport(
+        checked_at_ms=client.time()[0] * 1000, period_ms=300_000, archived=3, copied=2, held=1,
+        passages=9, rows=9, healthy=True, reason="", rebuild=False, waiting=1,
+        purge_paused_until_ms=0, free_bytes=10 * 2**30,
+    )  # fmt: skip
+    put_report(client, report)
+    shown = baton("status").stdout.decode()
+    assert "3 archived (1 held, 1 not yet indexed); searchable, 9 passages; 10.0 GiB" in shown
+    put_report(client, replace(report, rows=4))
+    assert b"missing: archive: the index has 4 of 9 passages" in baton("status", code=1).stdout
 
 
 def test_status_never_shows_a_password(alone):

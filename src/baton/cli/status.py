@@ -83,8 +83,8 @@ def _sweep(sweep: Mapping[str, Any]) -> tuple[str, ...]:
 def _archive(archive: Mapping[str, Any]) -> str:
     index = "searchable" if archive["problem"] is None else "not fit to search"
     return (
-        f"{archive['archived']} archived, {archive['held']} held; {index}, {archive['passages']} "
-        f"passages, {archive['waiting_for_index']} sessions wait for theirs; "
+        f"{archive['archived']} archived ({archive['held']} held, {archive['waiting_for_index']} "
+        f"not yet indexed); {index}, {archive['passages']} passages; "
         f"{size(archive['free_disk_bytes'])} free; as of {archive['checked_at']}"
     )
 
