@@ -124,6 +124,23 @@ def test_a_model_that_is_missing_leaves_the_session_in_redis(archive, context, e
     assert context("get", "notes").stdout == b"one"
 
 
+def test_ctrl_c_loses_nothing(archive, context, loaded, monkeypatch):
+    """Exit code 130; the session is in Redis, and what was stored is not stored again."""
+
+    def interrupt(place: str) -> None:
+        if place == "archive.stored":
+            raise KeyboardInterrupt
+
+    context("put", "notes", "-", stdin=b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr("baton.archive.archivist.reach", interrupt)
+        assert "asked again" in archive.error("run", "notes", code=130)
+    assert context("get", "notes").stdout == b"one"
+    assert archive.json("verify") == {"ok": True, "damaged": {}}
+    again = archive.json("run", "notes")
+    assert (again["outcome"], again["embedded"]) == ("archived", 1)
+
+
 def test_without_the_archives_packages(archive, command, context, monkeypatch):
     """It says what to install; a hold needs none of them while nothing was archived."""
     monkeypatch.setitem(sys.modules, "baton.archive.configured", None)
