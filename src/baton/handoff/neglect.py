@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from baton.handoff.tree import HandoffTree
 
 # A dozen periods of the sweep: what it does is not taken for its work left undone.
-NEGLECTED_MS: Final = 120_000
+NEGLECTED_SECONDS: Final = 120.0
 SLICE: Final = 200
 
 T = TypeVar("T")
@@ -91,10 +91,12 @@ class NeglectedHandoffs:
         return bool(revived or published or found.why == "overdue")
 
     def _close(self, handoff_id: str) -> bool:
-        """Again, for it may have been reopened meanwhile."""
+        """Looked at again, for it may have been reopened meanwhile: that enters it anew."""
+        ages = dict(self._tree.open_ages())
         with redis_errors(self._redis):
             state = self._redis.hget(HandoffKeys.of(handoff_id).base, "state")
-        if state in (b"running", b"joining"):
+        is_old = ages.get(handoff_id, 0.0) > NEGLECTED_SECONDS
+        if not is_old or state in (b"running", b"joining"):
             return False
         self._tree.close(handoff_id)
         return True
@@ -112,15 +114,17 @@ class NeglectedHandoffs:
         if is_open is None:
             return None  # the sweep has just seen to it
         if state is None:
-            late = age_seconds > UNOPENED_SECONDS + NEGLECTED_MS / 1000
+            late = age_seconds > UNOPENED_SECONDS + NEGLECTED_SECONDS
             return Neglected(handoff_id, "ended") if late else None
         if state not in (b"running", b"joining"):
-            late = now_ms - int(ended_at or 0) > NEGLECTED_MS
+            # One that is being reopened is entered anew, and then no longer ended.
+            ended_seconds = (now_ms - int(ended_at or 0)) / 1000
+            late = min(age_seconds, ended_seconds) > NEGLECTED_SECONDS
             return Neglected(handoff_id, "ended") if late else None
         lost = self._lost(keys, state, int(queued or 0), join, start, nothing_due=not first)
         if lost:
             return Neglected(handoff_id, "lost", tuple(lost))
-        if first and now_ms - first[0][1] > NEGLECTED_MS:
+        if first and (now_ms - first[0][1]) / 1000 > NEGLECTED_SECONDS:
             return Neglected(handoff_id, "overdue")
         return None
 

@@ -10,6 +10,7 @@ from baton.archive.report import KEEP_MS as REPORT_MS
 from baton.handoff.tree import INDEX_RETENTION_MS
 from baton.lifecycle.due_index import KEEP_MS as DUE_INDEX_MS
 from baton.lifecycle.findings import Finding
+from baton.lifecycle.states import DAY_MS, HOUR_MS
 from baton.lifecycle.sweep_board import KEEP_SECONDS as SWEEP_SECONDS
 from baton.metrics.tally import KEEP_SECONDS as METRICS_SECONDS
 from baton.redis_client import redis_errors, require_binary
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from baton.store.mending import KeyMending
 
-HOUR_MS: Final = 3_600_000
 # Longer than any write, restore or deletion takes from its first key to its last.
 UNTOUCHED_SECONDS: Final = 3_600
 # Chunks outlive the names of a session that runs out by less than this.
@@ -54,10 +54,17 @@ _LIVES_MS: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A key of a slice. `suffix`: what stands behind its session's base key."""
+    """A key of a slice.
+
+    Attributes:
+        pttl: as the server answers it.
+        life_ms: the longest that one of its kind is kept, where it is no session's.
+        suffix: what stands behind its session's base key.
+    """
 
     name: bytes
     pttl: int
+    life_ms: int = 0
     session_id: str | None = None
     suffix: str = ""
     has_container: bool = False
@@ -190,11 +197,10 @@ class KeyCheck:
         for key in keys:
             if key.session_id is None:
                 name = key.name.decode("utf-8", "replace")
-                life_ms = self._given_life_ms(key.name)
                 yield Finding(
                     "no_expiry", name, "has no expiry",
-                    f"has it expire in {life_ms / 86_400_000:.3g} days",
-                    partial(self._mending.expire, name, life_ms),
+                    f"has it expire in {key.life_ms / DAY_MS:.3g} days",
+                    partial(self._mending.expire, name, key.life_ms),
                 )  # fmt: skip
         for session_id, lacking in _by_session(keys).items():
             suffixes = sorted(key.suffix for key in lacking)  # the container first
@@ -203,9 +209,6 @@ class KeyCheck:
                 "gives them the one that the session has, or should have",
                 partial(self._expire, session_id, suffixes),
             )  # fmt: skip
-
-    def _given_life_ms(self, name: bytes) -> int:
-        return _life_ms(name) or REPORT_MS
 
     def _drop(self, session_id: str, suffixes: list[str]) -> bool:
         return bool(self._mending.drop_orphans(SessionKeys.of(session_id), suffixes))
@@ -217,10 +220,10 @@ class KeyCheck:
 def _key(name: bytes, pttl: int, states: Mapping[Any, list[bytes | None]]) -> _Key:
     session_id = session_id_of(name)
     if session_id is None:
-        return _Key(name, pttl)
+        return _Key(name, pttl, _life_ms(name) or 0)
     state, hold = states[session_id]
     suffix = name.decode()[len(SessionKeys.of(session_id).base) :]
-    return _Key(name, pttl, session_id, suffix, state is not None, hold is not None)
+    return _Key(name, pttl, 0, session_id, suffix, state is not None, hold is not None)
 
 
 def _by_session(keys: Iterable[_Key]) -> dict[str, list[_Key]]:
