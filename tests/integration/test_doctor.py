@@ -403,6 +403,17 @@ def test_lost_start_is_found(ward):
     assert handoff.outcome().state == "done"
 
 
+def test_handoff_that_no_sweep_knows_of_is_entered(ward):
+    """It goes on, and a worker that it lost would never be missed."""
+    handoff = ward.bench.submit("one")
+    ward.bench.queue.messages.clear()
+    ward.client.zrem(OPEN, handoff.handoff_id)
+    finding = ward.one("handoff_unlisted")
+    assert ward.is_mended(finding)
+    assert finding.mend() is False
+    assert ward.bench.recover(handoff).state == "done"
+
+
 def test_handoff_that_ended_meanwhile_is_not_revived(ward):
     """Between the look and the mending it was cancelled: no key of it comes back."""
     handoff = ward.bench.submit("one")

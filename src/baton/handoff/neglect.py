@@ -8,8 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from baton.errors import PermanentError
-from baton.handoff.keys import OPEN, HandoffKeys
+from baton.handoff.keys import INDEX, OPEN, HandoffKeys
 from baton.handoff.sweeping import UNOPENED_SECONDS, TreeSweep
+from baton.handoff.tree import INDEX_RETENTION_MS
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
 
@@ -36,12 +37,13 @@ class Neglected:
 
     Attributes:
         why: `ended`: it has ended, or is gone, and is on the sweep's list. `overdue`: something has
-            been due for two minutes. `lost`: it waits for what nobody will see to.
+            been due for two minutes. `lost`: it waits for what nobody will see to. `unlisted`: it
+            goes on, and no sweep knows of it.
         members: of a lost one: nodes, `start` or `join`.
     """
 
     handoff_id: str
-    why: Literal["ended", "overdue", "lost"]
+    why: Literal["ended", "overdue", "lost", "unlisted"]
     members: tuple[str, ...] = ()
 
 
@@ -62,7 +64,7 @@ class NeglectedHandoffs:
         self._dispatcher = dispatcher
 
     def find(self) -> Iterator[Neglected]:
-        """All of them, the newest first."""
+        """All of them."""
         with redis_errors(self._redis):
             seconds, microseconds = self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
@@ -73,6 +75,8 @@ class NeglectedHandoffs:
                 continue  # what no sweep can read, the sweep logs
             if found is not None:
                 yield found
+        for handoff_id in self._unlisted():
+            yield Neglected(handoff_id, "unlisted")
 
     def mend(self, found: Neglected) -> bool:
         """Do what the sweep should have done; whether there still was something to do.
@@ -82,6 +86,8 @@ class NeglectedHandoffs:
         """
         if found.why == "ended":
             return self._close(found.handoff_id)
+        if found.why == "unlisted":
+            return self._list(found.handoff_id)
         with redis_errors(self._redis):
             base = HandoffKeys.of(found.handoff_id).base
             revived = sum(_REVIVE(self._redis, [base], part) for part in _slices(found.members))
@@ -100,6 +106,44 @@ class NeglectedHandoffs:
             return False
         self._tree.close(handoff_id)
         return True
+
+    def _list(self, handoff_id: str) -> bool:
+        """Have the sweep look after it; one that has ended meanwhile, it takes off again."""
+        with redis_errors(self._redis):
+            seconds, _ = self._redis.time()
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zadd(OPEN, {handoff_id: seconds}, nx=True)
+            pipeline.pexpire(OPEN, INDEX_RETENTION_MS)
+            entered, _ = pipeline.execute()
+        return bool(entered)
+
+    def _unlisted(self) -> Iterator[str]:
+        """Handoffs that go on and are not on the sweep's list.
+
+        Looked for there before and after their states: each is entered before it begins, and ends
+        before it is taken off.
+        """
+        with redis_errors(self._redis):
+            entries = self._redis.zscan_iter(INDEX, count=SLICE)
+            for part in _slices(entries):
+                named = self._not_listed([name.decode() for name, _ in part])
+                going_on = self._going_on(named)
+                yield from self._not_listed(going_on)
+
+    def _not_listed(self, handoff_ids: list[str]) -> list[str]:
+        scores = self._redis.zmscore(OPEN, handoff_ids) if handoff_ids else []
+        return [each for each, at in zip(handoff_ids, scores, strict=True) if at is None]
+
+    def _going_on(self, handoff_ids: list[str]) -> list[str]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for handoff_id in handoff_ids:
+            pipeline.hget(HandoffKeys.of(handoff_id).base, "state")
+        states = pipeline.execute()
+        return [
+            each
+            for each, state in zip(handoff_ids, states, strict=True)
+            if state in (b"running", b"joining")
+        ]
 
     def _look_at(self, handoff_id: str, age_seconds: float, now_ms: int) -> Neglected | None:
         keys = HandoffKeys.of(handoff_id)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _ENDED: Final = "takes it off the sweep's list"
 _OVERDUE: Final = "looks at it as the sweep `nodes` would, and publishes what is due"
+_UNLISTED: Final = "enters it there: the next sweep looks after it"
 _LOST: Final = "puts them back under the sweep's care, and publishes what is due"
 
 
@@ -28,6 +29,7 @@ class HandoffCheck:
         "handoff_ended": "Handoffs that have ended, or are gone, and are on the sweep's list.",
         "handoff_overdue": "Handoffs with something due that no sweep has seen to.",
         "handoff_lost": "Handoffs that wait for a node or a join that nobody will see to.",
+        "handoff_unlisted": "Handoffs that go on, and that no sweep knows of.",
     }
 
     def __init__(self, handoffs: NeglectedHandoffs) -> None:
@@ -45,6 +47,8 @@ class HandoffCheck:
                 problem, mending = "has ended, and is on the list of open ones", _ENDED
             case "overdue":
                 problem, mending = "has had something due for two minutes", _OVERDUE
+            case "unlisted":
+                problem, mending = "goes on, and is not on the sweep's list", _UNLISTED
             case "lost":
                 named = ", ".join(found.members[:3])
                 more = len(found.members) - 3
