@@ -157,7 +157,7 @@ def test_a_sealed_session_is_archived_unread(redis_client, make_bench, tmp_path,
     assert bench.archive.search(QUESTIONS[0]) == []
     assert b"acme" not in bench.files()
     keys.add_key()
-    assert bench.archive.rewrap_keys() == 1
+    assert bench.archive.rewrap_keys().rewrapped == 1
     redis_client.flushall()
     bench.archive.restore("s")
     assert bench.store.get("s").content == TEXT
@@ -172,6 +172,16 @@ def test_a_sensitive_session_is_not_searchable(bench):
     bench.store.set_flag("s", "sensitive", agent_id="a")
     assert bench.archive.archive("s").index_state == "withheld"
     assert bench.archive.search(QUESTIONS[0]) == []
+
+
+def test_a_session_that_becomes_sensitive_leaves_the_index(bench, notes_wait):
+    """Archived searchable before, withheld now: no row of it is left."""
+    bench.store.put("s", TEXT, agent_id="a")
+    assert bench.archive.archive("s").index_state == "indexed"
+    bench.archive.restore("s")
+    bench.store.set_flag("s", "sensitive", agent_id="a")
+    assert bench.archive.archive("s").index_state == "withheld"
+    assert bench.archive.check_index().rows == 0
 
 
 def test_search_is_narrowed(bench):

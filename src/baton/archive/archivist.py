@@ -213,6 +213,8 @@ class Archivist:
         container = copy.dump.container
         is_sensitive = "1" in (container.get("sensitive"), container.get("encrypted"))
         if is_sensitive and not self._policy.index_sensitive:
+            if record.index_state != "none":
+                self._indexer.drop_all(record.shelf)
             return _without_index(record, "withheld"), None
         try:
             indexed = self._indexer.index_copy(copy, progress=of_passages(progress))

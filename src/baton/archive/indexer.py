@@ -87,6 +87,10 @@ class PassageIndexer:
         reach("archive.indexed")
         return Indexed(PassageMap(versions), len(new))
 
+    def drop_all(self, shelf: str) -> None:
+        """Take every row of a shelf out of the index: it must not be searchable any more."""
+        self._index.delete_shelf(shelf)
+
     def drop_others(self, seal: ShelfSeal, passages: PassageMap) -> None:
         """Take rows of a shelf out of the index that its map does not have."""
         kept = {row_id(seal.shelf, name) for name in passages.names}
