@@ -195,6 +195,7 @@ def test_literal_listing_loses_the_text_where_ours_gives_it_back():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)  # minutes beside other tests: it starts servers, pools and a model
 def test_quick_run_measures_every_row_and_finds_no_wrong_result(tmp_path):
     """One round over real servers: exit code 0, every bench in the results, nothing wrong."""
     run = subprocess.run(
