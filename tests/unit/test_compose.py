@@ -379,10 +379,12 @@ def test_redis_starts_with_its_configuration_and_users(folder):
     binary = shlex.quote(str(find_server_binary().path))
     socket = folder / "redis.sock"
     shell, flags, script = service.command
+    # First: this checkout, or the server, may be somewhere in /tmp itself.
+    script = script.replace("/tmp/", f"{folder}/")  # noqa: S108
     for mount in service.configs:
         file = shlex.quote(str(ROOT / compose().configs[mount.source].file))
         script = script.replace(mount.target, file)
-    script = script.replace("redis-server", f"{binary}", 1).replace("/tmp/", f"{folder}/")  # noqa: S108
+    script = script.replace("redis-server", f"{binary}", 1)
     script = f"{script.rstrip()} --port 0 --unixsocket {socket}"
     environment = {**os.environ, **SERVER_ENVIRONMENT, **service.environment}
     process = subprocess.Popen(
