@@ -62,7 +62,11 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def notes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes of reads go when the test flushes them: no second that ends in between cuts a count."""
+    """Notes of reads go when the test flushes them: no second that ends in between cuts a count.
+
+    Those that earlier tests left, perhaps for a session of the same name, have gone by then.
+    """
+    send_leftover_notes()
     monkeypatch.setattr("baton.store.access._sending.watch", lambda _notes, *, hurry: None)
 
 

@@ -10,16 +10,16 @@ import sys
 from typing import Final
 
 import pytest
+from celery import Celery
 
 from archive_bench import FACTS, QUESTIONS, essay
-from baton import ContextStore
+from baton import ContextStore, routes
 from baton.archive.folder_lock import FolderLock
 from baton.archive.requests import Request, RequestDesk, refuse
 from baton.archive.sentence_transformer import SentenceTransformerEmbedder
 from baton.cli.archiving import POOL_GONE_SECONDS, PoolWatch
 from baton.errors import ArchiveAnswerError, InvalidInputError, SessionHeldError
 from baton_command import BatonCommand
-from tasks.archive import do
 
 pytestmark = pytest.mark.parametrize("redis_server", ["system"], indirect=True)
 
@@ -251,8 +251,11 @@ def test_the_pool_answers_what_it_fails_at(redis_client, monkeypatch):
 
     monkeypatch.setattr("tasks.archive.services_of", lambda _task: Services())
     request_id = desk.leave(Request("list", "a"))
-    with pytest.raises(OSError, match="full"):
-        do(request_id)
+    # An app of its own: which one is current here, other tests decide.
+    with Celery("archive-test", set_as_current=False) as app:
+        app.finalize()
+        with pytest.raises(OSError, match="full"):
+            app.tasks[routes.ARCHIVE_DO](request_id)
     with pytest.raises(ArchiveAnswerError, match=r"failed \(OSError\); its log"):
         desk.wait(request_id, 5)
 

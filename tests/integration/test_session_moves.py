@@ -20,6 +20,7 @@ from baton.ids import new_operation_id
 from baton.key_providers.file import FileKeyProvider
 from baton.store.keys import SessionKeys
 from baton.store.moves import Copy
+from leftover_notes import send_leftover_notes
 
 DAY_MS = 86_400_000
 COPY = Copy("shelf1", "1")
@@ -28,7 +29,8 @@ TEXT = "".join(f"line {number} {random.Random(number).random()}\n" for number in
 
 @pytest.fixture
 def store(redis_client):
-    """A store without a cache: what it reads, Redis has."""
+    """A store without a cache: what it reads, Redis has. No note of an earlier test comes late."""
+    send_leftover_notes()
     made = ContextStore(redis_client)
     yield made
     made.close()
