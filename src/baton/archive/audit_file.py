@@ -11,7 +11,7 @@ import struct
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Final
 
-from baton.archive.sqlite_file import SqliteFile
+from baton.archive.sqlite_file import FACTS, SqliteFile
 from baton.content.blob import pack_blob, unpack_blob
 from baton.errors import ContextCorruptError
 
@@ -33,7 +33,7 @@ _SCHEMA: Final = (
     ) STRICT""",
     "CREATE INDEX segments_by_entry ON segments (session, chain, first_seq)",
     "CREATE INDEX segments_by_age ON segments (sealed_at_ms) WHERE entries IS NOT NULL",
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    FACTS,
 )
 
 
@@ -239,17 +239,11 @@ class AuditFile:
 
     def fact(self, name: str) -> str | None:
         """A fact about the file as a whole."""
-        rows = self._file.rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return rows[0][0] if rows else None
+        return self._file.fact(name)
 
     def set_fact(self, name: str, value: str) -> None:
         """Record a fact, in place of the one of its name."""
-        with self._file.transaction() as connection:
-            connection.execute(
-                "INSERT INTO facts VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (name, value),
-            )
+        self._file.set_fact(name, value)
 
     def check(self) -> None:
         """Raise ColdStoreCorruptError if the file is damaged."""

@@ -11,7 +11,7 @@ import json
 from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from baton.archive.sqlite_file import SqliteFile
+from baton.archive.sqlite_file import FACTS, SqliteFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ _SCHEMA: Final = (
         shelf TEXT PRIMARY KEY, session TEXT NOT NULL, at_ms INTEGER NOT NULL,
         receipt TEXT NOT NULL, buried INTEGER NOT NULL
     ) STRICT""",
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    FACTS,
 )
 AGENT: Final = "agent"
 METADATA: Final = "metadata."
@@ -268,17 +268,11 @@ class Ledger:
 
     def fact(self, name: str) -> str | None:
         """A fact about the archive as a whole."""
-        rows = self._file.rows("SELECT value FROM facts WHERE name = ?", (name,))
-        return rows[0][0] if rows else None
+        return self._file.fact(name)
 
     def set_fact(self, name: str, value: str) -> None:
         """Record a fact, in place of the one of its name."""
-        with self._file.transaction() as connection:
-            connection.execute(
-                "INSERT INTO facts VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (name, value),
-            )
+        self._file.set_fact(name, value)
 
     def totals(self) -> Totals:
         """What there is."""

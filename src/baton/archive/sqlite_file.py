@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT: Final = 1
+FACTS: Final = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID"
+)
 BUSY_SECONDS: Final = 10.0
 _PRIVATE_MODE: Final = 0o600
 # Damage, as SQLite calls it: SQLITE_CORRUPT, SQLITE_NOTADB.
@@ -63,6 +66,20 @@ class SqliteFile:
         """What a query gives."""
         with self._lock, self._errors():
             return self._connection().execute(query, values).fetchall()
+
+    def fact(self, name: str) -> str | None:
+        """A fact about the file as a whole; its schema has `FACTS`."""
+        rows = self.rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Record a fact, in place of the one of its name."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO facts VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
 
     def check(self) -> None:
         """Read all of the file's structure.
