@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -44,7 +45,9 @@ RUNNERS = json.dumps({name: f"runner_functions:{name}" for name in NAMES})
 
 
 def _four_free_ports() -> int:
-    for first in range(21_000, 60_000, 50):
+    # Each of the test processes that run beside each other has a range of its own.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(10_000 + 2_000 * (worker % 10), 12_000 + 2_000 * (worker % 10), 50):
         try:
             for port in range(first, first + 4):
                 with socket.socket() as probe:
