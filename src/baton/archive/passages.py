@@ -30,7 +30,7 @@ _Numbers: TypeAlias = NDArray[np.int64]
 
 # A quarter of the model's window. Of 40 planted facts (bench/planted_facts.py), all passages
 # ranked, so many were among the first five: in 2 MB 39 at 64 tokens and 37 at 120; in 0.6 MB 39,
-# 40 and 36 at 64, 120 and 250; in 0.5 MB of other text 39 at 64 and 40 at 32, for twice the vectors.
+# 40 and 36 at 64, 120 and 250; in 0.5 MB of other text 39 at 64 and 40 at 32 (twice the vectors).
 _MOST_TOKENS: Final = 64
 # A cut inside a word can make a token or two more of it.
 _SPARE_TOKENS: Final = 4
