@@ -14,6 +14,7 @@ from baton.agents.function import FunctionRunner
 from baton.agents.runner import ChildTask, RunnerResult
 from baton.handoff.accounts import Accounts
 from baton.handoff.checks import PackageChecks
+from baton.handoff.claims import Claim
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.keys import OPEN, HandoffKeys
 from baton.handoff.leases import LeaseKeeper
@@ -22,7 +23,7 @@ from baton.handoff.package import Limits
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
 from baton.handoff.submission import Handoffs
-from baton.handoff.tree import Claim, HandoffTree
+from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
 from baton.store.contexts import ContextStore
 

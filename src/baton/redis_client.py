@@ -211,6 +211,12 @@ def require_binary(client: redis.Redis) -> BinaryRedis:
     return cast("BinaryRedis", client)
 
 
+def redis_seconds(client: BinaryRedis) -> float:
+    """Seconds since 1970 by the server's clock, which all of its clients share."""
+    seconds, microseconds = client.time()
+    return seconds + microseconds / 1e6
+
+
 def redis_errors(client: redis.Redis | BinaryRedis) -> AbstractContextManager[None]:
     """Turn what redis-py raises within the block into our own errors.
 

@@ -427,7 +427,7 @@ def test_result_with_a_cost_that_no_account_can_hold_fails_its_node(make_bench, 
 
 def test_worker_that_stops_a_handoff_waits_for_no_permit(make_bench, monkeypatch):
     """`fail_fast` asks for no acknowledgement; a sweep that waited would hold up all others."""
-    monkeypatch.setattr("baton.handoff.tree.time.sleep", pytest.fail)
+    monkeypatch.setattr("baton.handoff.cancelling.time.sleep", pytest.fail)
 
     def fail(assignment):
         assignment.reserve(1, CENT, seconds=60)
@@ -439,7 +439,7 @@ def test_worker_that_stops_a_handoff_waits_for_no_permit(make_bench, monkeypatch
 
 
 def test_clock_of_redis_that_is_set_back_holds_no_cancel_up(bench, monkeypatch):
-    monkeypatch.setattr("baton.handoff.tree.SEND_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr("baton.handoff.cancelling.SEND_WITHIN_SECONDS", 0.2)
     handoff = bench.submit("a")
     bench.accounts.reserve(bench.claim(handoff), 1, CENT, seconds=60)
     bench.client.hset(f"handoff:{{{handoff.handoff_id}}}", "last_send_at", 10**15)
@@ -460,7 +460,7 @@ def test_call_that_is_settled_while_a_retry_begins_is_not_forgotten(bench, monke
         if point == "retry.staged":
             bench.accounts.settle(handoff.handoff_id, permit, Usage(input_tokens=60), CENT)
 
-    monkeypatch.setattr("baton.handoff.tree.reach", settle)
+    monkeypatch.setattr("baton.handoff.retrying.reach", settle)
     bench.handoffs.retry(handoff.handoff_id)
     assert node_of(handoff).usage == {"input_tokens": 60}
     assert node_of(handoff).cost_usd == 0.01

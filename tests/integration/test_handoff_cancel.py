@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from baton.errors import HandoffNotFoundError
+from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.package import Limits, TaskSpec
-from baton.handoff.tree import Ending
 from handoff_bench import WIDE, Killed, check_census, each_alone, endings, node_of, states
 from waiting import until
 
@@ -157,8 +157,8 @@ def test_canceller_that_dies_at_once_leaves_no_handoff_hanging(bench, monkeypatc
     handoff = bench.submit("a", "b", "c")
     bench.queue.messages.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("baton.handoff.tree.CANCEL_SLICE", 1)
-        patch.setattr("baton.handoff.tree.reach", die)
+        patch.setattr("baton.handoff.cancelling.CANCEL_SLICE", 1)
+        patch.setattr("baton.handoff.cancelling.reach", die)
         with pytest.raises(Killed):
             handoff.cancel()
     assert bench.recover(handoff).state == "cancelled"

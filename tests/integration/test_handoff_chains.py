@@ -6,7 +6,7 @@ import pytest
 
 from baton.agents.runner import ChildChain, ChildTask
 from baton.errors import InvalidInputError, SpawnLimitError
-from baton.handoff.tree import Ending, Refusal
+from baton.handoff.claims import Ending, Refusal
 from handoff_bench import Killed, Queue, check_census, check_expiries, endings, node_of, states
 
 

@@ -22,10 +22,10 @@ from baton.errors import (
     StaleHandoffError,
 )
 from baton.handoff.checks import Check
+from baton.handoff.claims import Refusal
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.submission import Handoffs
-from baton.handoff.tree import Refusal
 from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings
 from baton.store.keys import SessionKeys

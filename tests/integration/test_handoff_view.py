@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from baton.errors import HandoffNotFoundError, InvalidIdError
+from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.package import TaskSpec
-from baton.handoff.tree import Ending
 
 
 def test_events_replay_from_the_start(make_bench):

@@ -31,10 +31,11 @@ from baton.errors import (
     SpawnLimitError,
 )
 from baton.handoff.accounts import Accounts
+from baton.handoff.claims import Claim, Ending, Refusal
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.outcome import TERMINAL_HANDOFF_STATES, TERMINAL_NODE_STATES
 from baton.handoff.package import Limits, make_request
-from baton.handoff.tree import Claim, Ending, HandoffTree, Refusal
+from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
 from baton.ids import new_handoff_id
 from handoff_bench import check_census, check_expiries

@@ -18,7 +18,6 @@ from baton.errors import (
     RunnerError,
 )
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.tree import SEND_WITHIN_SECONDS
 from baton.ids import new_operation_id
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
     import redis
 
     from baton.agents.runner import Usage
-    from baton.handoff.tree import Claim
+    from baton.handoff.claims import Claim
 
 _RESERVE: Final = Script("baton.handoff", "reserve")
 _SETTLE: Final = Script("baton.handoff", "settle")
 
+SEND_WITHIN_SECONDS: Final = 5.0
 SETTLE_GRACE_SECONDS: Final = 60.0
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from baton.agents.handoff_package import HandoffPackage
     from baton.agents.permits import Permit
     from baton.agents.runner import ChildResult, Usage
+    from baton.handoff.claims import Claim
     from baton.handoff.paying import Paying
-    from baton.handoff.tree import Claim
     from baton.store.records import Context
 
 logger = logging.getLogger(__name__)

@@ -28,13 +28,13 @@ from baton.errors import (
 )
 from baton.failpoints import reach
 from baton.handoff.assignment import NodeAssignment
+from baton.handoff.claims import Claim, Ending, Move, Refusal
 from baton.handoff.leases import Lease
 from baton.handoff.merging import combine, work_log
 from baton.handoff.outages import through_outage
 from baton.handoff.package import quorum_of
 from baton.handoff.paying import Paying
 from baton.handoff.sweeping import TreeSweep
-from baton.handoff.tree import Claim, Ending, Move, Refusal
 from baton.ids import check_node_id
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ if TYPE_CHECKING:
 
     from baton.agents.catalog import Runners
     from baton.handoff.accounts import Accounts
+    from baton.handoff.claims import Verdict
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.leases import LeaseKeeper
     from baton.handoff.outcome import NodeRecord, Outcome
     from baton.handoff.receiving import PackageReceiver
-    from baton.handoff.tree import HandoffTree, Verdict
+    from baton.handoff.tree import HandoffTree
     from baton.handoff.view import HandoffView
     from baton.store.contexts import ContextStore
 

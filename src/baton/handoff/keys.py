@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.ids import check_id, check_node_id
+from baton.settings import DAY_SECONDS
 
 INDEX: Final = "handoffs:index"
 OPEN: Final = "handoffs:open"
+# The indexes are shared by all handoffs, so no single one's retention may shorten their lives.
+INDEX_RETENTION_MS: Final = 366 * DAY_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)

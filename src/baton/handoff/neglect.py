@@ -8,9 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from baton.errors import PermanentError
-from baton.handoff.keys import INDEX, OPEN, HandoffKeys
+from baton.handoff.keys import INDEX, INDEX_RETENTION_MS, OPEN, HandoffKeys
 from baton.handoff.sweeping import UNOPENED_SECONDS, TreeSweep
-from baton.handoff.tree import INDEX_RETENTION_MS
 from baton.redis_client import redis_errors, require_binary
 from baton.scripts import Script
 

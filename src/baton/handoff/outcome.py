@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from baton.errors import HandoffNotFoundError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -93,3 +95,8 @@ class Outcome:
     def ended(self) -> bool:
         """True once nothing will change any more."""
         return self.state in TERMINAL_HANDOFF_STATES
+
+
+def unknown_handoff(handoff_id: str) -> HandoffNotFoundError:
+    """The error for a handoff that is not there, or no longer."""
+    return HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")

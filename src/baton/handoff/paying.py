@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from baton.agents.permits import Permit
     from baton.agents.runner import Usage
     from baton.handoff.accounts import Accounts
-    from baton.handoff.tree import Claim
+    from baton.handoff.claims import Claim
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.agents.handoff_package import HandoffPackage
     from baton.handoff.accounts import Account
+    from baton.handoff.claims import Move
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.outcome import NodeRecord, Outcome
     from baton.handoff.package import HandoffRequest, MergePolicy, OutcomePolicy
     from baton.handoff.packages import Acknowledgement
-    from baton.handoff.tree import Move
     from baton.handoff.view import Event
     from baton.store.contexts import ContextStore
 

@@ -11,8 +11,9 @@ from baton.failpoints import reach
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from baton.handoff.claims import Move
     from baton.handoff.dispatcher import Dispatcher
-    from baton.handoff.tree import HandoffTree, Move
+    from baton.handoff.tree import HandoffTree
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from baton.errors import (
     StoreUnavailableError,
 )
 from baton.handoff.assignment import NodeAssignment
-from baton.handoff.tree import Claim
+from baton.handoff.claims import Claim
 
 
 def claim(**changed):

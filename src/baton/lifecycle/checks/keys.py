@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.archive.report import KEEP_MS as REPORT_MS
-from baton.handoff.tree import INDEX_RETENTION_MS
+from baton.handoff.keys import INDEX_RETENTION_MS
 from baton.lifecycle.due_index import KEEP_MS as DUE_INDEX_MS
 from baton.lifecycle.findings import Finding
 from baton.lifecycle.states import DAY_MS, HOUR_MS
