@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from baton.agents.budget import MOST_TOKENS, MOST_USD
-from baton.agents.cache_report import CACHE
 from baton.agents.function import told
-from baton.agents.runner import ChildResult, RunnerResult, Usage
-from baton.content.secrets import redact_secrets
+from baton.agents.runner import ChildResult, RunnerResult
 from baton.content.text import encode_text
 from baton.errors import (
     BatonError,
     FencedError,
-    HandoffNotFoundError,
     InvalidInputError,
     OverBudgetError,
-    PermanentError,
     RunnerError,
     TransientError,
 )
 from baton.failpoints import reach
 from baton.handoff.assignment import NodeAssignment
 from baton.handoff.claims import Claim, Ending, Move, Refusal
+from baton.handoff.endings import ending_of, failure_of, kept_details, overrun_of
+from baton.handoff.joining import HandoffJoin
 from baton.handoff.leases import Lease
-from baton.handoff.merging import combine, work_log
+from baton.handoff.merging import combine
 from baton.handoff.outages import through_outage
-from baton.handoff.package import quorum_of
 from baton.handoff.paying import Paying
 from baton.handoff.sweeping import TreeSweep
 from baton.ids import check_node_id
@@ -45,7 +39,7 @@ if TYPE_CHECKING:
     from baton.handoff.claims import Verdict
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.leases import LeaseKeeper
-    from baton.handoff.outcome import NodeRecord, Outcome
+    from baton.handoff.outcome import NodeRecord
     from baton.handoff.receiving import PackageReceiver
     from baton.handoff.tree import HandoffTree
     from baton.handoff.view import HandoffView
@@ -54,9 +48,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_RETRY_PAUSE_SECONDS: Final = 60.0
-MAX_ERROR_CHARACTERS: Final = 1_000
-MAX_TOLD_CHARACTERS: Final = 100_000
-MAX_DETAILS_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +97,7 @@ class HandoffEngine:
         self._runners = runners
         self._sweeper = TreeSweep(tree, dispatcher)
         self._keeper = keeper
+        self._join = HandoffJoin(store, tree, view, keeper, worker)
         self._worker = worker
         self._max_result_bytes = max_result_bytes
 
@@ -176,33 +168,11 @@ class HandoffEngine:
 
     def join(self, handoff_id: str) -> str:
         """Merge the results and end the handoff, if that is due; the state it is in, or `gone`."""
-        fence = self._tree.claim_join(handoff_id, self._worker)
-        if fence is None:
-            return self._state(handoff_id)
-        reach("join.claimed")
-        outcome = self._view.outcome(handoff_id)
-        lease = self._join_lease(handoff_id, fence)
-        self._keeper.hold(lease)
-        try:
-            self._merge_and_end(outcome, fence)
-        except PermanentError as error:
-            fields = {"error_type": type(error).__name__, "error": _bounded(str(error))}
-            self._tree.finish_join(handoff_id, fence, "failed", fields)
-        finally:
-            self._keeper.release(lease)
-        reach("join.closing")
-        self._tree.close(handoff_id)
-        return self._state(handoff_id)
+        return self._join.join(handoff_id)
 
     def sweep(self) -> int:
         """Look after every open handoff; how many messages were published again."""
         return self._sweeper.sweep()
-
-    def _state(self, handoff_id: str) -> str:
-        try:
-            return self._view.outcome(handoff_id).state
-        except HandoffNotFoundError:
-            return "gone"  # a message may outlive its handoff
 
     # --- one node ------------------------------------------------------------------------------
 
@@ -255,16 +225,16 @@ class HandoffEngine:
             if assignment.spawned:
                 reach("node.suspending")
                 return self._suspend(claim, assignment, result)
-            ending, content = _ending(result), result.content
+            ending, content = ending_of(result), result.content
         except FencedError:
             raise
         except TransientError as error:
             pause = min(2.0**claim.attempt, MAX_RETRY_PAUSE_SECONDS)
-            verdict, ending = "retry", _failure(error, retry_after_seconds=pause)
+            verdict, ending = "retry", failure_of(error, retry_after_seconds=pause)
         except OverBudgetError as error:
-            verdict, ending = "over_budget", _failure(error)
+            verdict, ending = "over_budget", failure_of(error)
         except BatonError as error:
-            verdict, ending = "failed", _failure(error)
+            verdict, ending = "failed", failure_of(error)
         ending = replace(ending, refused_children=assignment.refused_children)
         return self._commit(claim, verdict, ending, content, chained=chained)
 
@@ -307,8 +277,8 @@ class HandoffEngine:
 
     def _suspend(self, claim: Claim, assignment: NodeAssignment, result: RunnerResult) -> NodeRun:
         spent = replace(
-            _ending(result),
-            details=_kept_details(result),
+            ending_of(result),
+            details=kept_details(result),
             refused_children=assignment.refused_children,
         )
         suspension = through_outage(
@@ -349,7 +319,7 @@ class HandoffEngine:
         return NodeRun(claim.node_id, state)
 
     def _node_lease(self, claim: Claim, assignment: NodeAssignment) -> Lease:
-        verdict, ending = _overrun(claim)
+        verdict, ending = overrun_of(claim)
         return Lease(
             claim.handoff_id,
             claim.node_id,
@@ -360,80 +330,11 @@ class HandoffEngine:
             overrun=partial(self._commit, claim, verdict, ending),
         )
 
-    # --- the join ------------------------------------------------------------------------------
-
-    def _join_lease(self, handoff_id: str, fence: int) -> Lease:
-        return Lease(
-            handoff_id,
-            "join",
-            fence,
-            self._tree.lease_seconds(handoff_id),
-            deadline=float("inf"),
-            stop=lambda: None,
-            overrun=lambda: None,
-        )
-
-    def _merge_and_end(self, outcome: Outcome, fence: int) -> None:
-        census = outcome.census
-        first_level = self._view.siblings(outcome.handoff_id, None, outcome.first_level)
-        ended_well = [node.node_id for node in first_level if node.state == "ok"]
-        enough = len(ended_well) >= quorum_of(outcome.policy, outcome.first_level)
-        every = census["ok"] == census.total
-        # A node may end ok over a child that failed: `all` means the whole tree.
-        met = every or (enough and outcome.policy not in ("all", "fail_fast"))
-        state = "done" if every else "degraded" if met else "failed"
-        results = self._tree.results(outcome.handoff_id, ended_well)
-        lost = [node_id for node_id in ended_well if node_id not in results]
-        if lost:
-            raise RunnerError(f"the stored result of node {lost[0]} is gone")
-        section = work_log(outcome.handoff_id, outcome.agent_id, first_level, results)
-        fields = {}
-        reach("join.merged")
-        if not met:
-            fields["error"] = (
-                f"the policy is {outcome.policy}: {census['ok']} of {census.total} nodes are ok, "
-                f"{len(ended_well)} of {outcome.first_level} on the first level"
-            )
-        elif outcome.merge == "append":
-            news = _since_last_merge(outcome, first_level)
-            text = work_log(outcome.handoff_id, outcome.agent_id, news, results)
-            fields["merged_version"] = self._append(outcome, text)
-            reach("join.appended")
-        self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
-        reach("join.finished")
-        self._unpin(outcome)
-
-    def _unpin(self, outcome: Outcome) -> None:
-        """Let the version go that the nodes read. A pin that stays ends with the retention."""
-        try:
-            self._store.unpin(outcome.session_id, outcome.handoff_id, agent_id=outcome.agent_id)
-        except BatonError as error:
-            logger.info("handoff %s: its pin stays: %s", outcome.handoff_id, error)
-
-    def _append(self, outcome: Outcome, section: str) -> str:
-        """Append to the newest head; the version. Once for each round, however often asked."""
-        commit = self._store.append(
-            outcome.session_id,
-            section,
-            agent_id=outcome.agent_id,
-            blank_line=True,
-            must_exist=True,
-            operation_id=outcome.handoff_id + (f".{outcome.round}" if outcome.round else ""),
-        )
-        return commit.version
-
     # --- messages ------------------------------------------------------------------------------
 
     def _publish(self, handoff_id: str, moves: Sequence[Move]) -> None:
         """Publish what follows. What the broker does not take, the sweep publishes."""
         self._sweeper.publish(handoff_id, moves)
-
-
-def _since_last_merge(outcome: Outcome, nodes: list[NodeRecord]) -> list[NodeRecord]:
-    """The nodes whose ends no version tells of yet: of a retry, those that went again."""
-    if outcome.version is None:
-        return nodes
-    return [node for node in nodes if node.round == outcome.round]
 
 
 def _chains_of(claim: Claim, lengths: Sequence[int]) -> list[tuple[str, ...]]:
@@ -443,81 +344,6 @@ def _chains_of(claim: Claim, lengths: Sequence[int]) -> list[tuple[str, ...]]:
         chains.append(tuple(f"{claim.node_id}.{each}" for each in range(slot, slot + length)))
         slot += length
     return chains
-
-
-def _overrun(claim: Claim) -> tuple[Verdict, Ending]:
-    """What becomes of a node that runs past its time."""
-    if claim.by_deadline:
-        late = "the handoff's deadline passed while it ran"
-        return "over_budget", Ending("OverBudgetError", late)
-    late = f"it ran longer than its timeout of {claim.timeout_seconds:g} s"
-    return "failed", Ending("TimeoutError", late)
-
-
-def _ending(result: RunnerResult) -> Ending:
-    """What the tree keeps of a result besides its text.
-
-    Raises:
-        RunnerError: figures or details that could not be counted or stored.
-    """
-    return Ending(
-        usage=_usage(result.usage),
-        cost_usd=_cost(result.cost_usd),
-        details=_details(result),
-        size_bytes=len(result.content.encode()),
-    )
-
-
-def _usage(usage: object) -> dict[str, int]:
-    counts: dict[str, Any] = asdict(usage) if isinstance(usage, Usage) else {"usage": usage}
-    for name, count in counts.items():
-        if not isinstance(count, int) or not 0 <= count <= MOST_TOKENS:
-            raise RunnerError(f"expected {name} as a number of tokens from 0, got {count!r:.80}")
-    return {name: count for name, count in counts.items() if count}
-
-
-def _cost(cost: object) -> float:
-    # A comparison, so that neither NaN nor a whole number beyond all floats comes through.
-    if not isinstance(cost, int | float) or not 0 <= cost <= MOST_USD:
-        raise RunnerError(f"expected cost_usd as a number of dollars from 0, got {cost!r:.80}")
-    return float(cost)
-
-
-def _kept_details(result: RunnerResult) -> str:
-    """What of a run that goes on with children counts with the node's end: its cache report."""
-    kept = {name: value for name, value in result.details.items() if name == CACHE}
-    return _details(replace(result, details=kept))
-
-
-def _details(result: RunnerResult) -> str:
-    """The details as JSON text; empty if there are none."""
-    try:
-        details = json.dumps(dict(result.details), allow_nan=False) if result.details else ""
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RunnerError(f"expected details that JSON can hold: {told(error)}") from None
-    if len(details) > MAX_DETAILS_BYTES:
-        raise RunnerError(f"expected details of {MAX_DETAILS_BYTES} bytes, got {len(details)}")
-    return details
-
-
-def _failure(error: BatonError, retry_after_seconds: float = 0.0) -> Ending:
-    """The error as it may be stored: the type of what the runner's code raised, a bounded text."""
-    source = error.__cause__ if isinstance(error, RunnerError) and error.__cause__ else error
-    # As told by the traceback module, which survives an exception whose `str()` fails.
-    said = str(traceback.TracebackException(type(source), source, None))
-    return Ending(
-        error_type=_bounded(type(source).__name__),
-        error=_bounded(said or str(error)),
-        retry_after_seconds=retry_after_seconds,
-    )
-
-
-def _bounded(text: str) -> str:
-    """One bounded line that any terminal and UTF-8 can bear, without what looks like a secret."""
-    line = " ".join(redact_secrets(text[:MAX_TOLD_CHARACTERS]).split())
-    if len(line) > MAX_ERROR_CHARACTERS:
-        line = f"{line[: MAX_ERROR_CHARACTERS - 1]}…"
-    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _child_result(node: NodeRecord, content: str) -> ChildResult:
