@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from baton import failpoints
 from baton.agents.handoff_package import make_package
+from baton.archive.opening import open_trail
 from baton.dispatch import client_dispatcher
 from baton.embedded import running_url, server_folder
 from baton.errors import SettingsError
@@ -80,11 +81,13 @@ class RedisSwarmCoordinator:
         self.registry = AgentRegistry(
             self.redis, dead_after_seconds=self._settings.agent_dead_after_seconds
         )
+        self._trail = open_trail(self._settings, self.redis)
         self.store = open_context_store(
             self.redis,
             self._settings,
             cache=ContextCache(self._settings.cache_max_bytes),
             live_agents=self.registry.live_among,
+            audit_view=self._trail,
         )
         self._bases = Bases()
 
@@ -445,6 +448,7 @@ class RedisSwarmCoordinator:
     def close(self) -> None:
         """Send waiting notes of reads and close the connections."""
         self.store.close()
+        self._trail.close()
         if "handoffs" in self.__dict__:
             self.handoffs.close()
         self.redis.close()

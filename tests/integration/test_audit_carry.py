@@ -18,12 +18,14 @@ from baton.archive.audit_carry import AuditCarry
 from baton.archive.audit_file import AuditFile
 from baton.archive.opening import audit_path
 from baton.archive.whole_trail import WholeTrail
+from baton.coordinator import RedisSwarmCoordinator
 from baton.errors import ColdStoreCorruptError, ContextNotFoundError
 from baton.failpoints import FAILPOINTS
-from baton.settings import DAY_SECONDS
+from baton.settings import DAY_SECONDS, ClientSettings
 from baton.store import audit_reading
 from baton.store.audit import AuditTrail
 from baton.store.audit_anchors import FileAnchor
+from baton.store.audit_export import verify_chains, verify_export
 from baton.store.audit_seals import decode_seal
 from baton.store.contexts import ContextStore
 from baton.store.keys import SessionKeys
@@ -193,6 +195,110 @@ def test_a_trail_that_was_exported_and_trimmed_by_hand_goes_on(bench):
     bench.pass_days(32)
     assert bench.in_redis() == 0
     assert bench.whole.verify(NAME).ok
+
+
+# --- one trail for whoever asks ----------------------------------------------------------------
+
+
+def exported(bench, session_id=NAME):
+    return list(bench.whole.export(session_id))
+
+
+def test_the_python_api_reads_the_whole_trail(bench, redis_client, caplog):
+    """A store that is given the file shows and verifies what Redis has let go of; others say so."""
+    bench.write(3)
+    bench.run()
+    bench.pass_days(20)
+    bench.write(2)
+    bench.pass_days(12)
+    with closing(ContextStore(redis_client, audit_view=bench.whole)) as store:
+        shown = store.show_audit(NAME)
+        assert [entry.seq for entry in shown] == [5, 4, 3, 2, 1]
+        assert shown.missing == 0
+        assert store.verify_audit(NAME).entries == 5
+    assert not caplog.messages
+    alone = bench.store.show_audit(NAME)
+    assert [entry.seq for entry in bench.store.show_audit(NAME, 2)] == [5, 4]
+    assert not caplog.messages, "nothing was cut off that was asked for"
+    assert [entry.seq for entry in alone] == [5, 4]
+    assert alone.missing == 3
+    assert "had 3 more entries, which are not here" in caplog.text
+
+
+def test_a_coordinator_reads_the_whole_trail_of_its_state_folder(bench, redis_server, tmp_path):
+    """Its settings name the folder; where no archive is there, it reads Redis and says so."""
+    bench.write(3)
+    bench.run()
+    bench.pass_days(32)
+    for folder, entries, missing in ((tmp_path, 3, 0), (tmp_path / "elsewhere", 0, 3)):
+        settings = ClientSettings(state_dir=folder, _env_file=None)
+        with RedisSwarmCoordinator(redis_url=redis_server.url, settings=settings) as coordinator:
+            shown = coordinator.store.show_audit(NAME)
+            assert (len(list(shown)), shown.missing) == (entries, missing)
+
+
+def test_an_export_holds_the_whole_trail(bench):
+    """What Redis has and what was carried, and chains that Redis has lost; it verifies alone."""
+    bench.write(3)
+    bench.pass_days(32)
+    assert bench.in_redis() == 0
+    bench.write(2)
+    bench.store.put(NAME, "not sealed", agent_id="writer")
+    found = verify_export(exported(bench), bench.anchor)
+    assert (found.ok, found.entries, found.trimmed_entries, found.segments) == (True, 6, 0, 2)
+    bench.trail.seal(NAME)
+    bench.run()
+    bench.lose()
+    bench.write(2)
+    lines = exported(bench)
+    chains = verify_chains(lines, bench.anchor)
+    assert [(each.ok, each.entries, each.segments) for each in chains] == [
+        (True, 6, 3), (True, 2, 1),
+    ]  # fmt: skip
+    assert verify_export(lines, bench.anchor).entries == 8
+    bench.lose()
+    assert verify_export(exported(bench)[: len(lines)]).entries == 6, "of the file alone"
+
+
+@pytest.mark.parametrize("cut", [-4, -3, -2, -1, 1, 3])
+def test_an_export_of_two_chains_from_which_a_line_was_taken_does_not_verify(bench, cut):
+    """The header of the second, a seal, an entry: of either chain."""
+    bench.write(3)
+    bench.run()
+    bench.lose()
+    bench.write(2)
+    lines = exported(bench)
+    assert verify_export(lines).ok
+    del lines[cut % len(lines)]
+    assert not verify_export(lines).ok
+
+
+def test_an_export_that_ends_after_its_first_chain_does_not_verify(bench):
+    """Each header says how many chains follow it."""
+    bench.write(3)
+    bench.run()
+    bench.lose()
+    bench.write(2)
+    first, _ = verify_chains(exported(bench))
+    (verdict,) = verify_chains(exported(bench)[: 1 + first.segments + first.entries])
+    assert [each.text for each in verdict.problems] == ["of a later chain is gone"]
+
+
+def test_an_export_says_that_an_entry_of_the_file_cannot_be_read(half_trimmed):
+    """It stands there as an empty line."""
+    half_trimmed.sql("UPDATE segments SET entries = x'00' WHERE segment = 2")
+    found = verify_export(exported(half_trimmed), half_trimmed.anchor)
+    assert found.problems[0][:2] == ("entry", 3)
+
+
+def test_a_chain_that_neither_redis_nor_the_file_has_is_missed(bench):
+    """Although there is an older one in the file."""
+    bench.write(2)
+    bench.run()
+    bench.lose()
+    bench.write(2)
+    bench.lose()
+    assert bench.problems() == [("anchor", 1)]
 
 
 # --- what Redis loses --------------------------------------------------------------------------

@@ -455,7 +455,7 @@ def test_audit_export_is_verified_from_the_file_alone(baton):
         baton("context", "put", "notes", "-", stdin=text)
     baton("audit", "seal", "notes")
     exported = baton.json("audit", "export", "notes", "-o", "notes.jsonl", "--trim")
-    assert exported == {"session": "notes", "entries": 2, "trimmed": 0}
+    assert exported == {"session": "notes", "entries": 2, "missing": 0, "trimmed": 0}
     nowhere = {"BATON_REDIS_URL": "unix:///nowhere.sock"}
     found = baton.json("audit", "verify", "--file", "notes.jsonl", **nowhere)
     assert (found["ok"], found["sealed_entries"], found["anchored_segments"]) == (True, 2, 1)
@@ -482,6 +482,9 @@ def test_audit_is_shown_and_verified_from_the_archives_folder(baton, client):
     shown = baton.json("audit", "show", "notes")["entries"]
     assert [entry["operation"] for entry in shown] == ["updated", "created"]
     found = baton.json("audit", "verify", "notes")
+    assert (found["ok"], found["entries"], found["anchored_segments"]) == (True, 2, 1)
+    assert baton.json("audit", "export", "notes", "-o", "notes.jsonl")["entries"] == 2
+    found = baton.json("audit", "verify", "--file", "notes.jsonl")
     assert (found["ok"], found["entries"], found["anchored_segments"]) == (True, 2, 1)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE segments SET entries = x'00'")

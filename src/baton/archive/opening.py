@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from baton.archive.audit_file import FILE_NAME
+from baton.archive.audit_file import FILE_NAME, AuditFile
+from baton.archive.whole_trail import WholeTrail
 from baton.errors import ArchiveNotInstalledError
+from baton.store.audit_anchors import make_anchor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,19 @@ def ledger_path(settings: ClientSettings) -> Path:
 def audit_path(settings: ClientSettings) -> Path:
     """Where the audit trails are that were carried out of Redis, if any were."""
     return archive_folder(settings) / FILE_NAME
+
+
+def open_trail(settings: ClientSettings, redis_client: redis.Redis) -> WholeTrail:
+    """Audit trails, as Redis and the archive's file of this machine have them. Opens nothing yet.
+
+    It needs neither the archive's packages nor the right to it alone. Close it in the end.
+    """
+    return WholeTrail(
+        redis_client,
+        AuditFile(audit_path(settings)),
+        make_anchor(settings.audit_anchor, settings.state_dir),
+        keep_seconds=settings.audit_keep_seconds,
+    )
 
 
 def open_archive(

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain as chained
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from baton.errors import InvalidInputError, PermanentError
+from baton.errors import PermanentError
 from baton.redis_client import require_binary
-from baton.store.audit_entries import decode_entry
+from baton.store.audit import AuditTrail
+from baton.store.audit_export import export_chain
 from baton.store.audit_reading import TrailReader, require_trail
-from baton.store.audit_seals import decode_seal, entry_digest
-from baton.store.audit_verification import MAX_PROBLEMS, Problem, Trail, verify_trail
+from baton.store.audit_seals import chain_of, decode_seal, entry_digest
+from baton.store.audit_verification import (
+    Problem,
+    Trail,
+    verified_together,
+    verify_trail,
+    with_problem,
+)
+from baton.store.audit_view import ShownEntries, check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import redis
 
-    from baton.archive.audit_file import AuditFile, CarriedSegment
+    from baton.archive.audit_file import AuditFile, CarriedChain, CarriedSegment
     from baton.store.audit_anchors import AuditAnchor, Head
-    from baton.store.audit_entries import AuditEntry
     from baton.store.audit_reading import TrailSize
     from baton.store.audit_seals import Seal
     from baton.store.audit_verification import AuditVerification
@@ -30,15 +36,40 @@ if TYPE_CHECKING:
 _MISSING: Final = b""
 
 
-class WholeTrail:
-    """Shows and verifies trails from Redis and the archive's file as one.
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """One chain of a session, from wherever it is.
 
-    Every method raises InvalidIdError for what is no session id, StoreUnavailableError where Redis
-    does not answer, and ColdStoreUnavailableError or ColdStoreCorruptError where the file does not.
+    Attributes:
+        name: empty for what has no seal yet.
+        carried: number of the last segment that the file has.
+        last_seq: number of its last entry.
+        is_live: whether Redis has it.
+    """
+
+    name: str
+    carried: int
+    last_seq: int
+    is_live: bool
+    trail: Trail
+
+    @property
+    def entry_count(self) -> int:
+        """How many entries there are, or should be."""
+        return self.last_seq - self.trail.trimmed
+
+
+class WholeTrail:
+    """Shows, verifies and exports trails from Redis and the archive's file as one: an `AuditView`.
+
+    Where there is no file, because nothing was carried here or another machine has it, it is as
+    `AuditTrail`. Every method raises InvalidIdError for what is no session id,
+    StoreUnavailableError where Redis does not answer, and ColdStoreUnavailableError or
+    ColdStoreCorruptError where the file does not.
 
     Args:
         redis_client: a binary client. It is not closed here.
-        file: what was carried. It is not closed here.
+        file: what was carried; closed with this.
         anchor: as of `AuditTrail`.
         keep_seconds: how long the file keeps entries: older ones are not missed.
     """
@@ -52,78 +83,88 @@ class WholeTrail:
         keep_seconds: float,
     ) -> None:
         self._reader = TrailReader(require_binary(redis_client))
+        self._alone = AuditTrail(redis_client, anchor)
         self._file = file
         self._anchor = anchor
         self._kept_ms = round(keep_seconds * 1000)
 
-    def show(self, session_id: str, limit: int | None = None) -> Iterator[AuditEntry]:
-        """The session's entries, newest first, at most `limit` (1 or more); in bounded batches.
+    def show(self, session_id: str, limit: int | None = None) -> ShownEntries:
+        """Contract: `AuditView.show`.
 
         Where a trail expired and another began under the same name, both, one after the other.
-
-        Raises:
-            ContextNotFoundError: neither Redis nor the file has a trail.
-            SessionBusyError: the trail was trimmed meanwhile.
         """
-        if limit is not None and limit < 1:
-            raise InvalidInputError("limit", "1 or more, or None", limit)
+        check_limit(limit)
+        if not self._file.exists():
+            return self._alone.show(session_id, limit)
         size = self._reader.measure(session_id)
-        chains = [each.chain for each in self._file.chains(session_id)]
+        chains = self._file.chains(session_id)
         if not chains:
             require_trail(size)
-        live = _chain_of([size.last_seal])
+        live = chain_of([size.last_seal])
+        carried = {each.chain: each.segments for each in chains}
+        missing = self._trimmed(size, live, carried.get(live, 0)) + sum(
+            self._first_left(session_id, each) - 1 for each in chains if each.chain != live
+        )
         # Where Redis has lost the list, nothing that was carried is in it.
         through_seq = size.trimmed if size.entries else None
         raw_entries = chained(
             self._reader.latest(size, limit),
-            self._carried(session_id, live, through_seq) if live in chains else (),
-            *(self._carried(session_id, each) for each in reversed(chains) if each != live),
+            self._carried(session_id, live, through_seq) if live in carried else (),
+            *(self._carried(session_id, each) for each in reversed(carried) if each != live),
         )
-        return map(decode_entry, islice(raw_entries, limit))
+        return ShownEntries(session_id, raw_entries, limit, missing)
 
     def verify(self, session_id: str) -> AuditVerification:
-        """Recompute the whole trail, against its seals and the anchor, and the file against Redis.
+        """Contract: `AuditView.verify`; the file is compared with Redis, too.
 
         Chains that only the file has are verified each by itself, and counted in.
-
-        Raises:
-            ContextNotFoundError: neither Redis, nor the file, nor the anchor knows of a trail.
-            AnchorUnavailableError: the anchor could not be read.
-            SessionBusyError: the trail was trimmed meanwhile.
-            UnexpectedAnswerError: a key of the trail has another type.
         """
+        if not self._file.exists():
+            return self._alone.verify(session_id)
         # The heads first, then the file: what comes in between must not look like something gone.
         heads = None if self._anchor is None else self._anchor.find_heads(session_id)
-        carried = {each.chain: each.segments for each in self._file.chains(session_id)}
+        size, chains = self._chains(session_id, is_known=bool(heads))
+        others = {each.name for each in chains[:-1]}
+        found = []
+        for each in chains:
+            own = None if heads is None else _heads_of(heads, each, chains, others)
+            verified = verify_trail(each.trail, own)
+            found.append(self._judged(size, each, verified))
+        return verified_together(found)
+
+    def export(self, session_id: str) -> Iterator[bytes]:
+        """Contract: `AuditView.export`; chain by chain, the newest last."""
+        if not self._file.exists():
+            return self._alone.export(session_id)
+        _, chains = self._chains(session_id, is_known=False)
+        return chained.from_iterable(
+            export_chain(each.trail, each.entry_count, len(chains) - number)
+            for number, each in enumerate(chains, 1)
+        )
+
+    def close(self) -> None:
+        """Close the file; a later use opens it again. Idempotent."""
+        self._file.close()
+
+    # --- chains --------------------------------------------------------------------------------
+
+    def _chains(self, session_id: str, *, is_known: bool) -> tuple[TrailSize, list[_Chain]]:
+        """All of a session, the newest last; at least one."""
+        carried = self._file.chains(session_id)
         size = self._reader.measure(session_id)
-        if not heads and not carried:
+        if not is_known and not carried:
             require_trail(size)
-        live_seals = list(self._reader.seals(size))
-        live = _chain_of(live_seals)
-        others = [each for each in carried if each != live]
-        found = [
-            self._verify_carried(size, each, carried[each], _of_chain(heads, each))
-            for each in others
-        ]
-        if live_seals or size.entries or size.next_seq or not found:
-            own = None if heads is None else [each for each in heads if each.chain not in others]
-            found.append(self._verify_live(size, live, live_seals, carried.get(live, 0), own))
-        return _together(found)
+        seals = list(self._reader.seals(size))
+        live = chain_of(seals)
+        chains = [self._gone(size, each) for each in carried if each.chain != live]
+        if seals or size.entries or size.next_seq or not chains:
+            segments = {each.chain: each.segments for each in carried}
+            chains.append(self._live(size, live, seals, segments.get(live, 0)))
+        return size, chains
 
-    # --- Redis and file ------------------------------------------------------------------------
-
-    def _verify_live(
-        self,
-        size: TrailSize,
-        chain: str,
-        seals: list[bytes],
-        carried: int,
-        heads: Sequence[Head] | None,
-    ) -> AuditVerification:
+    def _live(self, size: TrailSize, chain: str, seals: list[bytes], carried: int) -> _Chain:
         """The chain that Redis has, with what was carried of it."""
-        first = self._first_kept(size.session_id, chain, carried)
-        # What the file has and Redis does not; without it, what Redis says was taken out.
-        trimmed = size.trimmed if first is None else min(size.trimmed, first.first_seq - 1)
+        trimmed = self._trimmed(size, chain, carried)
         trail = Trail(
             session_id=size.session_id,
             next_seq=size.next_seq,
@@ -136,9 +177,48 @@ class WholeTrail:
             ),
             kept_ms=self._kept_ms,
         )
-        verified = verify_trail(trail, heads)
-        problems = list(self._compare(size, chain, seals, carried))
-        return replace(verified, problems=(*verified.problems, *problems)[:MAX_PROBLEMS])
+        return _Chain(chain, carried, size.last_seq, is_live=True, trail=trail)
+
+    def _gone(self, size: TrailSize, chain: CarriedChain) -> _Chain:
+        """A chain that Redis has no more."""
+        session_id, last_seq = size.session_id, chain.last_seq
+        seals = {each.segment: each.seal for each in self._file.segments(session_id, chain.chain)}
+        trimmed = self._first_left(session_id, chain) - 1
+        trail = Trail(
+            session_id=session_id,
+            next_seq=last_seq,
+            trimmed=trimmed,
+            at_ms=size.at_ms,
+            seals=[seals.get(number, _MISSING) for number in range(1, chain.segments + 1)],
+            entries=self._carried_between(session_id, chain.chain, trimmed, last_seq),
+            kept_ms=self._kept_ms,
+        )
+        return _Chain(chain.chain, chain.segments, last_seq, is_live=False, trail=trail)
+
+    def _trimmed(self, size: TrailSize, chain: str, carried: int) -> int:
+        """What neither has of the chain's front; where the file has nothing, what Redis says."""
+        first = self._first_kept(size.session_id, chain, carried)
+        return size.trimmed if first is None else min(size.trimmed, first.first_seq - 1)
+
+    def _first_left(self, session_id: str, chain: CarriedChain) -> int:
+        """Number of the first entry that the file has of a chain; of none, the one after all."""
+        first = self._first_kept(session_id, chain.chain, chain.segments)
+        return chain.last_seq + 1 if first is None else first.first_seq
+
+    # --- verdicts ------------------------------------------------------------------------------
+
+    def _judged(
+        self, size: TrailSize, chain: _Chain, verified: AuditVerification
+    ) -> AuditVerification:
+        """With what the file says; of a chain that Redis has no more, named in every problem."""
+        if chain.is_live:
+            seals = list(chain.trail.seals)
+            return with_problem(verified, *self._compare(size, chain.name, seals, chain.carried))
+        problems = [
+            each._replace(text=f"of chain {chain.name}, which Redis has no more: {each.text}")
+            for each in verified.problems
+        ]
+        return replace(verified, problems=tuple(problems))
 
     def _compare(
         self, size: TrailSize, chain: str, seals: list[bytes], carried: int
@@ -157,34 +237,6 @@ class WholeTrail:
                     yield Problem("archive", each.segment, text)
 
     # --- the file alone ------------------------------------------------------------------------
-
-    def _verify_carried(
-        self, size: TrailSize, chain: str, carried: int, heads: Sequence[Head] | None
-    ) -> AuditVerification:
-        """A chain that Redis has no more."""
-        session_id = size.session_id
-        found = {
-            each.segment: (each.seal, each.last_seq)
-            for each in self._file.segments(session_id, chain)
-        }
-        last_seq = max((last_seq for _, last_seq in found.values()), default=0)
-        first = self._first_kept(session_id, chain, carried)
-        trimmed = last_seq if first is None else first.first_seq - 1
-        trail = Trail(
-            session_id=session_id,
-            next_seq=last_seq,
-            trimmed=trimmed,
-            at_ms=size.at_ms,
-            seals=[found.get(number, (_MISSING, 0))[0] for number in range(1, carried + 1)],
-            entries=self._carried_between(session_id, chain, trimmed, last_seq),
-            kept_ms=self._kept_ms,
-        )
-        verified = verify_trail(trail, heads)
-        problems = [
-            each._replace(text=f"of chain {chain}, which Redis has no more: {each.text}")
-            for each in verified.problems
-        ]
-        return replace(verified, problems=tuple(problems))
 
     def _first_kept(self, session_id: str, chain: str, carried: int) -> CarriedSegment | None:
         """The first segment whose entries the file has, or has in a form that cannot be read."""
@@ -237,14 +289,13 @@ def _first_changed(segment: CarriedSegment) -> int | None:
     return seal.first_changed([entry_digest(raw) for raw in entries])
 
 
-def _chain_of(seals: Iterable[bytes]) -> str:
-    """The chain of the first of these that is a seal; empty if none is."""
-    found = (_decode(raw) for raw in seals)
-    return next((seal.chain for seal in found if seal is not None), "")
-
-
-def _of_chain(heads: Sequence[Head] | None, chain: str) -> list[Head] | None:
-    return None if heads is None else [head for head in heads if head.chain == chain]
+def _heads_of(
+    heads: Sequence[Head], chain: _Chain, chains: Sequence[_Chain], others: set[str]
+) -> list[Head]:
+    """A chain's own; the newest's are all that no other has."""
+    if chain is chains[-1]:
+        return [head for head in heads if head.chain not in others]
+    return [head for head in heads if head.chain == chain.name]
 
 
 def _decode(raw: bytes) -> Seal | None:
@@ -252,18 +303,3 @@ def _decode(raw: bytes) -> Seal | None:
         return decode_seal(raw)
     except ValueError:
         return None
-
-
-def _together(found: list[AuditVerification]) -> AuditVerification:
-    """One verdict of several chains, the last of which is the newest."""
-    newest = found[-1]
-    problems = [problem for each in found for problem in each.problems]
-    return replace(
-        newest,
-        entries=sum(each.entries for each in found),
-        sealed_entries=sum(each.sealed_entries for each in found),
-        trimmed_entries=sum(each.trimmed_entries for each in found),
-        segments=sum(each.segments for each in found),
-        anchored_segments=sum(each.anchored_segments for each in found),
-        problems=tuple(problems[:MAX_PROBLEMS]),
-    )

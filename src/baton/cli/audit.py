@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baton.archive.audit_file import AuditFile
-from baton.archive.opening import audit_path
-from baton.archive.whole_trail import WholeTrail
+from baton.archive.opening import open_trail
 from baton.cli.connection import client_settings, open_client
 from baton.cli.escaping import escape_line
 from baton.cli.exits import FAILED, STORE_CODES, epilog
@@ -20,11 +18,13 @@ from baton.cli.output import instant, plain, say, show_fields, show_json, show_t
 from baton.errors import AuditBrokenError, InvalidInputError
 from baton.store.audit import AuditTrail
 from baton.store.audit_anchors import make_anchor
-from baton.store.audit_export import verify_export
+from baton.store.audit_export import verify_chains
+from baton.store.audit_verification import verified_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from baton.archive.whole_trail import WholeTrail
     from baton.settings import ClientSettings
     from baton.store.audit_anchors import AuditAnchor
     from baton.store.audit_entries import AuditEntry
@@ -49,9 +49,11 @@ def audit() -> None:
 def show(session: Session, limit: Limit = 50, as_json: Json = False) -> None:
     """List what was done to a session, newest first; after its purge too."""
     with _open_whole() as trail:
-        entries = list(trail.show(session, limit))
+        shown = trail.show(session, limit)
+        entries = list(shown)
     if as_json:
-        show_json({"session": session, "entries": [plain(entry) for entry in entries]})
+        kept = [plain(entry) for entry in entries]
+        show_json({"session": session, "entries": kept, "missing": shown.missing})
         return
     show_table(
         ("SEQ", "TIME", "AGENT", "OPERATION", "VERSION", "HOST", "CLIENT", "DETAILS"),
@@ -109,14 +111,22 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write entries and seals to a file that `verify --file` checks."""
-    with _open_trail() as trail:
-        write_parts(output, trail.export(session))
-        kept = _verified_file(output)
-        trimmed = _trim(trail, kept) if trim else 0
+    with _open_whole() as whole:
+        write_parts(output, whole.export(session))
+    chains = _verified_chains(output)
+    kept = verified_together(chains)
+    trimmed = 0
+    if trim:
+        with _open_trail() as trail:
+            trimmed = _trim(trail, kept, chains[-1].segments)
     if as_json:
-        show_json({"session": session, "entries": kept.entries, "trimmed": trimmed})
+        missing = kept.trimmed_entries
+        show_json(
+            {"session": session, "entries": kept.entries, "missing": missing, "trimmed": trimmed}
+        )
     else:
         say(f"{output}: {kept.entries} entries, {kept.segments} seals; {trimmed} trimmed in Redis")
+        _say_missing(session, kept.trimmed_entries)
 
 
 @app.command(epilog=epilog("baton audit seal notes", "baton audit seal", codes=STORE_CODES))
@@ -142,16 +152,13 @@ def _open_trail() -> Iterator[AuditTrail]:
 
 
 @contextlib.contextmanager
-def _open_whole() -> Iterator[AuditTrail | WholeTrail]:
+def _open_whole() -> Iterator[WholeTrail]:
     """With what was carried to the archive's file, where there is one."""
-    with open_client() as (settings, client):
-        file = AuditFile(audit_path(settings))
-        if not file.exists():
-            yield AuditTrail(client, _anchor(settings))
-            return
-        with contextlib.closing(file):
-            keep_seconds = settings.audit_keep_seconds
-            yield WholeTrail(client, file, _anchor(settings), keep_seconds=keep_seconds)
+    with (
+        open_client() as (settings, client),
+        contextlib.closing(open_trail(settings, client)) as trail,
+    ):
+        yield trail
 
 
 def _anchor(settings: ClientSettings) -> AuditAnchor | None:
@@ -164,21 +171,33 @@ def _verified(session: str) -> AuditVerification:
 
 
 def _verified_file(path: Path) -> AuditVerification:
+    return verified_together(_verified_chains(path))
+
+
+def _verified_chains(path: Path) -> list[AuditVerification]:
     try:
         with path.open("rb") as lines:
-            return verify_export(lines, _anchor(client_settings()))
+            return verify_chains(lines, _anchor(client_settings()))
     except OSError as error:
         reason = f"<{error.strerror or error}>"
         raise InvalidInputError(f"--file {path}", "a readable file", reason) from error
 
 
-def _trim(trail: AuditTrail, exported: AuditVerification) -> int:
+def _trim(trail: AuditTrail, exported: AuditVerification, through_segment: int) -> int:
     if not exported.ok:
         raise AuditBrokenError(
             f"session {exported.session_id}: its audit does not verify, so nothing was trimmed; "
             f"`baton audit verify {exported.session_id}` says more"
         )
-    return trail.trim(exported.session_id, through_segment=exported.segments)
+    return trail.trim(exported.session_id, through_segment=through_segment)
+
+
+def _say_missing(session: str, count: int) -> None:
+    if count:
+        say(
+            f"{count} more entries of {session} are not here: they were exported before, or are "
+            "in the archive's folder of another machine, or are past their time"
+        )
 
 
 def _show_verification(found: AuditVerification) -> None:

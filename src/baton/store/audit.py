@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from baton.errors import InvalidInputError
 from baton.redis_client import require_binary
 from baton.settings import DAY_SECONDS
-from baton.store.audit_entries import decode_entry
-from baton.store.audit_export import export_trail
+from baton.store.audit_export import export_chain
 from baton.store.audit_reading import TrailReader, require_trail
 from baton.store.audit_sealing import AuditSealer
 from baton.store.audit_verification import Trail, verify_trail
+from baton.store.audit_view import ShownEntries, check_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import redis
 
     from baton.store.audit_anchors import AuditAnchor
-    from baton.store.audit_entries import AuditEntry
+    from baton.store.audit_reading import TrailSize
     from baton.store.audit_verification import AuditVerification
 
 TRIM_AFTER_SECONDS: float = 30 * DAY_SECONDS
@@ -47,17 +46,12 @@ class AuditTrail:
         self._reader = TrailReader(client)
         self._sealer = AuditSealer(client, self._reader, anchor)
 
-    def show(self, session_id: str, limit: int | None = None) -> Iterator[AuditEntry]:
-        """The session's entries, newest first, at most `limit` (1 or more); in bounded batches.
-
-        Raises:
-            ContextNotFoundError: the session has no trail, or none any more.
-            SessionBusyError: the trail was trimmed meanwhile.
-        """
-        if limit is not None and limit < 1:
-            raise InvalidInputError("limit", "1 or more, or None", limit)
+    def show(self, session_id: str, limit: int | None = None) -> ShownEntries:
+        """The entries that Redis has. Contract: `AuditView.show`."""
+        check_limit(limit)
         size = require_trail(self._reader.measure(session_id))
-        return map(decode_entry, self._reader.latest(size, limit))
+        raw_entries = self._reader.latest(size, limit)
+        return ShownEntries(session_id, raw_entries, limit, size.trimmed)
 
     def seal(self, session_id: str) -> int:
         """Seal what is not sealed and anchor the head; how many entries were sealed.
@@ -94,24 +88,12 @@ class AuditTrail:
         size = self._reader.measure(session_id)
         if not heads:
             require_trail(size)
-        trail = Trail(
-            session_id=session_id,
-            next_seq=size.next_seq,
-            trimmed=size.trimmed,
-            at_ms=size.at_ms,
-            seals=list(self._reader.seals(size)),
-            entries=self._reader.entries(size),
-        )
-        return verify_trail(trail, heads)
+        return verify_trail(self._found(size), heads)
 
     def export(self, session_id: str) -> Iterator[bytes]:
-        """The trail as lines, in bounded batches; `verify_export` checks them without Redis.
-
-        Raises:
-            ContextNotFoundError: the session has no trail, or none any more.
-            SessionBusyError: the trail was trimmed meanwhile.
-        """
-        return export_trail(self._reader, require_trail(self._reader.measure(session_id)))
+        """What Redis has, as lines. Contract: `AuditView.export`."""
+        size = require_trail(self._reader.measure(session_id))
+        return export_chain(self._found(size), size.entries)
 
     def trim(
         self,
@@ -141,4 +123,14 @@ class AuditTrail:
             through_segment=through_segment,
             older_than_seconds=older_than_seconds,
             kind=kind,
+        )
+
+    def _found(self, size: TrailSize) -> Trail:
+        return Trail(
+            session_id=size.session_id,
+            next_seq=size.next_seq,
+            trimmed=size.trimmed,
+            at_ms=size.at_ms,
+            seals=list(self._reader.seals(size)),
+            entries=self._reader.entries(size),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_ENTRIES: Final = 500
 _LABEL: Final = b"baton audit seal 1\n"
@@ -123,6 +123,16 @@ def decode_seal(raw: bytes) -> Seal:
     if len(base64.b64decode(seal.marks)) != seal.count * _MARK_BYTES:
         raise ValueError("it has not one mark for each entry")
     return seal
+
+
+def chain_of(raw_seals: Iterable[bytes]) -> str:
+    """The chain of the first of these that is a seal; empty if none is."""
+    for raw in raw_seals:
+        try:
+            return decode_seal(raw).chain
+        except ValueError:
+            continue
+    return ""
 
 
 def _digest(digests: Sequence[bytes]) -> str:

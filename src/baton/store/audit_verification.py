@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -105,6 +105,25 @@ def verify_trail(trail: Trail, heads: Sequence[Head] | None) -> AuditVerificatio
         head=next((seal.hash for seal in reversed(seals) if seal is not None), ""),
         problems=tuple(problems[:MAX_PROBLEMS]),
     )
+
+
+def verified_together(found: Sequence[AuditVerification]) -> AuditVerification:
+    """One verdict of several chains (at least one), the last of which is the newest."""
+    problems = [problem for each in found for problem in each.problems]
+    return replace(
+        found[-1],
+        entries=sum(each.entries for each in found),
+        sealed_entries=sum(each.sealed_entries for each in found),
+        trimmed_entries=sum(each.trimmed_entries for each in found),
+        segments=sum(each.segments for each in found),
+        anchored_segments=sum(each.anchored_segments for each in found),
+        problems=tuple(problems[:MAX_PROBLEMS]),
+    )
+
+
+def with_problem(found: AuditVerification, *problems: Problem) -> AuditVerification:
+    """The same with these problems behind its own."""
+    return replace(found, problems=(*found.problems, *problems)[:MAX_PROBLEMS])
 
 
 def _check_seals(trail: Trail) -> tuple[list[Seal | None], list[Problem]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from baton.metrics.meter import Meter
     from baton.settings import ClientSettings
+    from baton.store.audit_view import AuditView
     from baton.store.cache import ContextCache
     from baton.store.retention import LiveAgents
 
@@ -25,12 +26,13 @@ def open_context_store(
     live_agents: LiveAgents,
     cache: ContextCache | None = None,
     meter: Meter | None = None,
+    audit_view: AuditView | None = None,
 ) -> ContextStore:
     """A store on a binary client, as `settings` say. Connects to nothing, opens no key file.
 
     Whoever opens one says which agents live (`AgentRegistry.live_among`): any store may collect,
     and one that does not know them drops what they wrote last. `meter` None: writes are counted
-    among those of clients.
+    among those of clients. `audit_view`: as of `ContextStore`.
 
     Raises:
         SettingsError: the settings of the master keys are wrong; names the variable.
@@ -49,5 +51,6 @@ def open_context_store(
             settings.key_file, None if master_keys is None else master_keys.get_secret_value()
         ),
         audit_anchor=make_anchor(settings.audit_anchor, settings.state_dir),
+        audit_view=audit_view,
         meter=meter or RedisTally(redis_client, CLIENTS),
     )

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from baton.merge.resolvers import Resolver
     from baton.metrics.meter import Meter
     from baton.store.audit_anchors import AuditAnchor
-    from baton.store.audit_entries import AuditEntry
     from baton.store.audit_verification import AuditVerification
+    from baton.store.audit_view import AuditView, ShownEntries
     from baton.store.cache import ContextCache
     from baton.store.records import Collection
     from baton.store.retention import LiveAgents
@@ -78,6 +78,8 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             wrote within a day.
         client_name: this client in the audit; None: Baton's version and the program's name.
         audit_anchor: where the audit's heads are kept outside Redis; None: nowhere.
+        audit_view: shows and verifies the audit; None: what Redis has of it. One that reads what
+            was carried to an archive, too, is `baton.archive.opening.open_trail`.
         meter: is told of writes; closed with the store. Unset: nobody is.
     """
 
@@ -96,6 +98,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         live_agents: LiveAgents | None = None,
         client_name: str | None = None,
         audit_anchor: AuditAnchor | None = None,
+        audit_view: AuditView | None = None,
         meter: Meter = NO_METER,
     ) -> None:
         redis = require_binary(redis_client)
@@ -131,6 +134,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         pending = PendingConflicts(redis, reader, commits)
         marks = Marks(redis, caller)
         self.audit = AuditTrail(redis_client, audit_anchor)
+        self._audit_view: AuditView = audit_view or self.audit
         self.moves = SessionMoves(redis, reader, caller, self.backstop_ms)
         self._parts = StoreParts(
             redis=redis,
@@ -141,7 +145,7 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
             pending=pending,
             marks=marks,
             extracts=Extracts(reader),
-            export=EnvelopeExport(redis, reader, marks),
+            export=EnvelopeExport(redis, reader),
             retention=Retention(
                 redis,
                 reader,
@@ -205,11 +209,15 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
 
     def verify_audit(self, session_id: str) -> AuditVerification:
         """Whether the session's audit is what was recorded: `.ok`, and if not, where not."""
-        return self.audit.verify(session_id)
+        return self._audit_view.verify(session_id)
 
-    def show_audit(self, session_id: str, limit: int | None = None) -> Iterator[AuditEntry]:
-        """The session's audit entries, newest first."""
-        return self.audit.show(session_id, limit)
+    def show_audit(self, session_id: str, limit: int | None = None) -> ShownEntries:
+        """The session's audit entries, newest first, at most `limit`.
+
+        Entries older than 30 days are in the archive's file. Where this store does not read that,
+        `.missing` of the answer says how many are not shown, and their end is logged.
+        """
+        return self._audit_view.show(session_id, limit)
 
     def delete(self, session_id: str, *, agent_id: str) -> None:
         """Delete every version of the session for good; its audit entries stay.
