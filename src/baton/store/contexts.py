@@ -4,37 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from baton.content.compression import CODECS
-from baton.errors import InvalidInputError
 from baton.ids import check_id
 from baton.metrics.meter import NO_METER
 from baton.redis_client import redis_errors, require_binary
 from baton.settings import BACKSTOP_DAYS, DAY_SECONDS, MIB
-from baton.store.access import AccessNotes
+from baton.store.assembly import StoreOptions, assemble
 from baton.store.audit import AuditTrail
 from baton.store.audit_entries import Caller
-from baton.store.conflicts import PendingConflicts
-from baton.store.data_keys import DataKeys
 from baton.store.durations import milliseconds
-from baton.store.envelopes import EnvelopeExport
-from baton.store.extracts import Extracts
 from baton.store.keys import VERSION_PATTERN, SessionKeys
-from baton.store.manifests import Manifests
-from baton.store.marks import Marks
-from baton.store.metered import MeteredCommits
 from baton.store.moves import SessionMoves
-from baton.store.parts import StoreParts
-from baton.store.reading import ContextReader, not_found
+from baton.store.reading import not_found
 from baton.store.reads import ContextReads
-from baton.store.retention import Retention
 from baton.store.scanning import scan_sessions
 from baton.store.session_marks import SessionMarks
 from baton.store.writes import ContextWrites
-from baton.store.writing import ContextWriter
-from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     import redis
 
@@ -101,61 +88,25 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         audit_view: AuditView | None = None,
         meter: Meter = NO_METER,
     ) -> None:
-        redis = require_binary(redis_client)
-        if compression not in CODECS:
-            raise InvalidInputError("compression", f"one of {', '.join(CODECS)}", compression)
-        check_whole_number(max_context_bytes, "max_context_bytes", least=1)
-        check_whole_number(keep_versions, "keep_versions", least=1)
-        self.backstop_ms = milliseconds(backstop_seconds, "backstop_seconds")
-        caller = Caller.here(client_name)
-        notes = AccessNotes(redis, caller)
-        manifests = Manifests(redis)
-        data_keys = DataKeys(redis, key_provider, _note_of_key_use(notes))
-        reader = ContextReader(redis, manifests, data_keys, cache)
-        writer = ContextWriter(
-            redis,
-            manifests,
-            reader,
-            data_keys,
+        redis, caller = require_binary(redis_client), Caller.here(client_name)
+        options = StoreOptions(
+            cache=cache,
             compression=compression,
-            backstop_ms=self.backstop_ms,
-            caller=caller,
-        )
-        self.meter = meter
-        commits = MeteredCommits(
-            redis,
-            manifests,
-            reader,
-            writer,
-            resolvers=resolvers or {},
+            max_context_bytes=max_context_bytes,
+            backstop_ms=milliseconds(backstop_seconds, "backstop_seconds"),
+            keep_versions=keep_versions,
             conflict_ms=milliseconds(conflict_seconds, "conflict_seconds"),
+            key_provider=key_provider,
+            resolvers=resolvers or {},
+            live_agents=live_agents,
             meter=meter,
         )
-        pending = PendingConflicts(redis, reader, commits)
-        marks = Marks(redis, caller)
+        self._parts = assemble(redis, caller, options)
+        self.backstop_ms = options.backstop_ms
+        self.meter = meter
         self.audit = AuditTrail(redis_client, audit_anchor)
         self._audit_view: AuditView = audit_view or self.audit
-        self.moves = SessionMoves(redis, reader, caller, self.backstop_ms)
-        self._parts = StoreParts(
-            redis=redis,
-            notes=notes,
-            reader=reader,
-            writer=writer,
-            commits=commits,
-            pending=pending,
-            marks=marks,
-            extracts=Extracts(reader),
-            export=EnvelopeExport(redis, reader),
-            retention=Retention(
-                redis,
-                reader,
-                pending,
-                caller,
-                keep_versions=keep_versions,
-                live_agents=live_agents,
-            ),
-            max_context_bytes=max_context_bytes,
-        )
+        self.moves = SessionMoves(redis, self._parts.reader, caller, self.backstop_ms)
 
     def list(self) -> Iterator[str]:
         """The ids of all sessions, in no order; found by SCAN, so a long list takes a while."""
@@ -268,10 +219,3 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
         """
         self._parts.notes.close()
         self.meter.close()
-
-
-def _note_of_key_use(notes: AccessNotes) -> Callable[[SessionKeys, str], None]:
-    def note(keys: SessionKeys, master_key_id: str) -> None:
-        notes.add(keys, "", "", operation="key_used", details={"key": master_key_id})
-
-    return note

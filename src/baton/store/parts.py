@@ -1,4 +1,4 @@
-"""The parts of one store, wired together, and what every method of it does first and last."""
+"""The parts of one store, and what every method of it does first and last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writing half of the context store: new versions, and writes that wait to be merged."""
+"""The writing half of the context store: new versions, of new texts and of older versions."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from baton.store.parts import StoreParts
     from baton.store.reading import OpenedVersion
     from baton.store.records import Commit
+    from baton.versions import Version
 
 
 class ContextWrites(EnvelopeImports, ConflictResolution):
@@ -84,14 +85,11 @@ class ContextWrites(EnvelopeImports, ConflictResolution):
         """
         if policy not in get_args(Policy):
             raise InvalidInputError("policy", " or ".join(get_args(Policy)), policy)
-        base = None if base_version is None else parse_version(base_version, "base_version")
-        explicit = None if version is None else parse_version(version)
-        if explicit is not None:
-            next_version(base, explicit, bump)  # refuses one that cannot come after the base
+        base, explicit = _place(base_version, version, bump)
         draft = self._parts.draft(session_id, content, agent_id, operation_id)
         draft = replace(
             draft,
-            base="" if base is None else str(base),
+            base=base,
             explicit=explicit,
             bump=bump,
             policy=policy,
@@ -279,3 +277,16 @@ class ContextWrites(EnvelopeImports, ConflictResolution):
                 f"session {keys.session_id} is not sealed; what comes from a sealed session "
                 "stays in one"
             )
+
+
+def _place(base_version: str | None, version: str | None, bump: Bump) -> tuple[str, Version | None]:
+    """The version that a write goes on top of, empty for any, and the one it asks to be.
+
+    Raises:
+        InvalidVersionError: one of them is none, or the second cannot come after the first.
+    """
+    base = None if base_version is None else parse_version(base_version, "base_version")
+    explicit = None if version is None else parse_version(version)
+    if explicit is not None:
+        next_version(base, explicit, bump)
+    return "" if base is None else str(base), explicit
