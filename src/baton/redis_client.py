@@ -211,10 +211,18 @@ def require_binary(client: redis.Redis) -> BinaryRedis:
     return cast("BinaryRedis", client)
 
 
-def redis_seconds(client: BinaryRedis) -> float:
+def redis_seconds(client: redis.Redis | BinaryRedis) -> float:
     """Seconds since 1970 by the server's clock, which all of its clients share."""
-    seconds, microseconds = client.time()
-    return seconds + microseconds / 1e6
+    now: Any = client.time()
+    seconds, microseconds = now
+    return float(seconds + microseconds / 1e6)
+
+
+def redis_now_ms(client: redis.Redis | BinaryRedis) -> int:
+    """The same in whole milliseconds."""
+    now: Any = client.time()
+    seconds, microseconds = now
+    return int(seconds * 1000 + microseconds // 1000)
 
 
 def redis_errors(client: redis.Redis | BinaryRedis) -> AbstractContextManager[None]:

@@ -22,7 +22,7 @@ from baton.clock import iso_utc, utc_from_seconds
 from baton.errors import AgentCompatibilityError, PermanentError
 from baton.handoff.accounts import Accounts
 from baton.handoff.keys import HandoffKeys
-from baton.redis_client import redis_errors, require_binary
+from baton.redis_client import redis_errors, redis_seconds, require_binary
 from baton.swarm.cooperation import DEFAULT_TABLE, require_cooperation
 from baton.swarm.locks import Locks
 from baton.swarm.registry import AgentRegistry
@@ -222,8 +222,7 @@ class PackageChecks:
 
     def _now(self) -> datetime:
         with redis_errors(self._redis):
-            seconds, microseconds = self._redis.time()
-        return utc_from_seconds(seconds + microseconds / 1e6)
+            return utc_from_seconds(redis_seconds(self._redis))
 
 
 def failures(checks: tuple[Check, ...]) -> tuple[tuple[str, str], ...]:

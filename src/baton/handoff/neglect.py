@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from baton.errors import PermanentError
 from baton.handoff.keys import INDEX, INDEX_RETENTION_MS, OPEN, HandoffKeys
 from baton.handoff.sweeping import UNOPENED_SECONDS, TreeSweep
-from baton.redis_client import redis_errors, require_binary
+from baton.redis_client import redis_errors, redis_now_ms, require_binary
 from baton.scripts import Script
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class NeglectedHandoffs:
     def find(self) -> Iterator[Neglected]:
         """All of them."""
         with redis_errors(self._redis):
-            seconds, microseconds = self._redis.time()
-        now_ms = seconds * 1000 + microseconds // 1000
+            now_ms = redis_now_ms(self._redis)
         for handoff_id, age_seconds in self._tree.open_ages():
             try:
                 found = self._look_at(handoff_id, age_seconds, now_ms)

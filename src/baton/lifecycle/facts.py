@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from baton.errors import ContextCorruptError
 from baton.lifecycle.states import Durations, SessionFacts
-from baton.redis_client import redis_errors, require_binary
+from baton.redis_client import redis_errors, redis_now_ms, require_binary
 from baton.store.keys import SessionKeys
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class SessionFactsReader:
     def now_ms(self) -> int:
         """Redis' clock."""
         with redis_errors(self._redis):
-            seconds, microseconds = self._redis.time()
-        return seconds * 1000 + microseconds // 1000
+            return redis_now_ms(self._redis)
 
     def _read(self, session_ids: Sequence[str]) -> list[SessionFacts]:
         pipeline = self._redis.pipeline(transaction=False)

@@ -18,7 +18,7 @@ from baton.clock import utc_from_ms
 from baton.content.secrets import redact_secrets
 from baton.errors import BatonError
 from baton.ids import check_id, new_operation_id
-from baton.redis_client import redis_errors
+from baton.redis_client import redis_errors, redis_now_ms
 from baton.scripts import Script
 
 if TYPE_CHECKING:
@@ -147,13 +147,12 @@ class SweepBoard:
         with redis_errors(self._redis):
             found: Any = self._redis.zrange(INDEX, 0, -1)
             names = sorted(each.decode() for each in found)
-            seconds, microseconds = self._redis.time()
+            now_ms = redis_now_ms(self._redis)
             with self._redis.pipeline(transaction=False) as pipeline:
                 for name in names:
                     pipeline.hgetall(f"{_key(name)}:status")
                     pipeline.exists(f"{_key(name)}:running")
                 answers = pipeline.execute()
-        now_ms = seconds * 1000 + microseconds // 1000
         statuses = zip(names, answers[::2], answers[1::2], strict=True)
         return [_status(name, raw, bool(running), now_ms) for name, raw, running in statuses if raw]
 

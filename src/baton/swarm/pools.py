@@ -15,6 +15,7 @@ import redis
 
 from baton.errors import StoreUnavailableError
 from baton.ids import check_id
+from baton.redis_client import redis_now_ms
 from baton.scripts import Script
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class PoolBoard:
     def _read(self) -> Iterator[PoolStatus]:
         names: Any = self._redis.zrange(_INDEX, 0, -1)
         pools = sorted(name.decode() for name in names)
-        seconds, microseconds = self._redis.time()
-        now_ms = seconds * 1000 + microseconds // 1000
+        now_ms = redis_now_ms(self._redis)
         with self._redis.pipeline(transaction=False) as pipeline:
             for pool in pools:
                 pipeline.hgetall(_workers_key(pool))

@@ -30,7 +30,7 @@ from baton.errors import (
     UnsupportedFormatError,
 )
 from baton.ids import check_id, new_agent_id, new_operation_id, new_session_id
-from baton.redis_client import redis_errors, require_binary
+from baton.redis_client import redis_errors, redis_now_ms, require_binary
 from baton.scripts import Script
 from baton.swarm.keys import INDEX, agent_key
 
@@ -194,8 +194,7 @@ class AgentRegistry:
     def count_active(self) -> int:
         """How many those are. Needs no more than the right to read."""
         with redis_errors(self._redis):
-            seconds, microseconds = self._client.time()
-            since_ms = seconds * 1000 + microseconds // 1000 - self._dead_after_ms
+            since_ms = redis_now_ms(self._client) - self._dead_after_ms
             count: Any = self._client.zcount(INDEX, since_ms, "+inf")
         return int(count)
 
