@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from workers import lifeline
 
+if TYPE_CHECKING:
     from config.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def run_apart(settings: AppSettings, handoff_id: str, node_id: str) -> None:
         logger.info("node %s of %s waits: %d run apart already", node_id, handoff_id, AT_ONCE)
         return
     try:
-        with _lifeline() as fd:
+        with lifeline.opened() as fd:
             code = _run(settings, fd, handoff_id, node_id)
     except OSError as error:
         logger.warning("node %s of %s got no process of its own: %s", node_id, handoff_id, error)
@@ -56,14 +55,3 @@ def _run(settings: AppSettings, lifeline_fd: int, handoff_id: str, node_id: str)
         pass_fds=(lifeline_fd,),
         check=False,
     ).returncode
-
-
-@contextmanager
-def _lifeline() -> Iterator[int]:
-    """A pipe's end to read from: it ends with us, also where we are killed."""
-    theirs, ours = os.pipe()
-    try:
-        yield theirs
-    finally:
-        os.close(theirs)
-        os.close(ours)

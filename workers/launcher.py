@@ -271,12 +271,8 @@ class Launcher:
         if self._settings.lifeline_fd is not None:
             patience = self._settings.warm_shutdown_seconds + 4 * _BEAT_STOP_SECONDS
             lifeline.watch(self._settings.lifeline_fd, then_exit_seconds=patience)
-        theirs, ours = os.pipe()
-        try:
+        with lifeline.opened() as theirs:
             yield theirs
-        finally:
-            os.close(theirs)
-            os.close(ours)
 
 
 def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -11,14 +11,26 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _EXIT_CODE = 75  # EX_TEMPFAIL: stopped before it was done
 _WINDS_PER_ALARM = 4
 LAST_SECONDS = 3.0
+
+
+@contextmanager
+def opened() -> Iterator[int]:
+    """For a parent: the end of a pipe that its children watch, until the block ends or it dies."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def watch(fd: int, *, then_exit_seconds: float) -> None:

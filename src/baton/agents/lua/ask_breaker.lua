@@ -3,6 +3,7 @@
 -- ARGV[1]: call id   ARGV[2]: longest time that it is open, s   ARGV[3]: time a probe may take, s
 -- Returns: milliseconds to wait, 0 if the call may go
 -- Errors: none of its own
+-- include: clock.lua
 -- include: breaker.lua
 local PROBED_SECONDS = 1
 local breaker = load_breaker(KEYS[1])

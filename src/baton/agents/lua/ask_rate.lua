@@ -5,6 +5,7 @@
 -- ARGV[1..3]: the limits, as in rate.lua   ARGV[4]: call id   ARGV[5]: handoff   ARGV[6]: tokens
 -- Returns: milliseconds to wait, 0 if granted
 -- Errors: none of its own
+-- include: clock.lua
 -- include: rate.lua
 local base = KEYS[1]
 local call, handoff, tokens = ARGV[4], ARGV[5], tonumber(ARGV[6])

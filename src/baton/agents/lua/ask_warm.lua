@@ -6,6 +6,7 @@
 -- Returns: 'ready' it is there; 'warm' write it, then run end_warm; 'wait' another writes it;
 --          'unavailable' so many tries led to nothing that was read
 -- Errors: none of its own
+-- include: clock.lua
 -- include: warm.lua
 local token, lease = ARGV[2], tonumber(ARGV[4])
 local entry, now = load_entry(KEYS[1]), redis_now()

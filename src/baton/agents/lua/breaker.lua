@@ -5,15 +5,6 @@
 --   :outcomes   sorted set: `call id:ok` or `call id:overloaded` -> when it ended (s)
 local KEEP_SECONDS = 3600
 
-local function number_text(n)
-  return string.format('%.17g', n)
-end
-
-local function redis_now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
-
 local function load_breaker(base)
   local stored = redis.call('HMGET', base, 'times', 'open_until', 'probe', 'probe_until')
   return {times = tonumber(stored[1] or 0), open_until = tonumber(stored[2] or 0),

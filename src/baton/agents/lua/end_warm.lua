@@ -5,6 +5,7 @@
 -- ARGV[3]: 'warmed', 'failed', or 'left' if it says nothing of the next try
 -- Returns: 1 if it was noted, else 0
 -- Errors: none of its own
+-- include: clock.lua
 -- include: warm.lua
 local ended = ARGV[3]
 local entry = load_entry(KEYS[1])

@@ -3,6 +3,7 @@
 -- ARGV[1]: as in warm.lua   ARGV[2]: how long ago the call began that did not find it, s
 -- Returns: 1 if it was noted, else 0
 -- Errors: none of its own
+-- include: clock.lua
 -- include: warm.lua
 local entry, now = load_entry(KEYS[1]), redis_now()
 local at = now - tonumber(ARGV[2])

@@ -3,6 +3,7 @@
 -- ARGV[1..3]: the limits, as in rate.lua   ARGV[4]: seconds
 -- Returns: 1
 -- Errors: none of its own
+-- include: clock.lua
 -- include: rate.lua
 local rate = load_rate(KEYS[1], redis_now())
 rate.held_until = math.max(rate.held_until, rate.now + tonumber(ARGV[4]))

@@ -16,15 +16,6 @@ local GRACE_SECONDS = 2
 local LINE_AT_ONCE = 32
 local AT_ONCE = 100
 
-local function number_text(n)
-  return string.format('%.17g', n)
-end
-
-local function redis_now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
-
 local function make_bucket(per_minute, level, elapsed)
   local rate = tonumber(per_minute) / 60
   local capacity = rate * tonumber(ARGV[3])

@@ -3,6 +3,7 @@
 -- ARGV[1]: as in warm.lua   ARGV[2]: token of who writes   ARGV[3]: lease, s
 -- Returns: 1, or 0 if somebody else writes it now, or nobody
 -- Errors: none of its own
+-- include: clock.lua
 -- include: warm.lua
 local entry = load_entry(KEYS[1])
 if entry.warmer ~= ARGV[2] then

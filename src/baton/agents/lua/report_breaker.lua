@@ -6,6 +6,7 @@
 -- ARGV[6]: time that it is open at first, s   ARGV[7]: at most, s
 -- Returns: 'closed' or 'open', as it is then
 -- Errors: none of its own
+-- include: clock.lua
 -- include: breaker.lua
 local base, outcomes = KEYS[1], KEYS[1] .. ':outcomes'
 local call, ended = ARGV[1], ARGV[2]

@@ -5,6 +5,7 @@
 -- ARGV[6]: tokens it was granted   ARGV[7]: tokens it used
 -- Returns: 1 if the call was granted and not settled yet, else 0
 -- Errors: none of its own
+-- include: clock.lua
 -- include: rate.lua
 local base = KEYS[1]
 local call, handoff, granted, used = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])

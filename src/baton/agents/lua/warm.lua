@@ -5,15 +5,6 @@
 -- a call that began then did not find it), `warmer` (token of who writes it now, or empty), `tries`
 -- (calls to write it since it was last read) and `until` (s; end of the last try, or of its lease).
 -- ARGV[1] of each script: seconds after which the hash may go.
-local function number_text(n)
-  return string.format('%.17g', n)
-end
-
-local function redis_now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
-
 local function load_entry(key)
   local stored = redis.call('HMGET', key, 'seen_at', 'gone_at', 'warmer', 'tries', 'until')
   return {seen_at = tonumber(stored[1] or 0), gone_at = tonumber(stored[2] or 0),
