@@ -23,6 +23,7 @@ from baton.settings import load_settings
 from config.celery_options import celery_options, unacked_keys
 from config.settings import AppSettings
 from workers import lifeline
+from workers.durable_start import exit_if_volatile
 from workers.event_dispatch import ReferenceEvents
 from workers.metrics_endpoint import MetricsEndpoint, pool_of
 from workers.reporting import PoolReport, report_beat
@@ -115,6 +116,7 @@ app.steps["consumer"].add(MetricsEndpoint)
 @signals.worker_init.connect(weak=False)
 def _prepare_worker(**_: Any) -> None:
     prepare()
+    exit_if_volatile(app.settings)
     unacked = unacked_keys(tuple(app.amqp.queues.consume_from))
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **unacked}
 
@@ -138,6 +140,7 @@ def _stamp(headers: dict[str, Any] | None = None, **_: Any) -> None:
 @signals.beat_init.connect(weak=False)
 def _prepare_beat(sender: Any, **_: Any) -> None:
     _hold_lifeline()
+    exit_if_volatile(app.settings)
     keep_scripts(app.settings)
     report_beat(app, sender.hostname or "beat", sweep_periods(app.settings))
 

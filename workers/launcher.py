@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         settings = _own(_absolute(load_settings(AppSettings)))
         settings = with_metrics(settings, options.metrics_port)
+        if options.allow_volatile:
+            settings = settings.model_copy(update={"allow_volatile": True})
         _check_master_keys(settings)
         _make_folders(settings.state_dir)
         flower = plan_flower(settings, _say)
@@ -240,6 +242,7 @@ class Launcher:
             "BATON_STATE_DIR": str(self._settings.state_dir),
             "BATON_RUNNER_PATH": str(runner_path),
             "BATON_EVENTS": str(self._settings.events).lower(),
+            "BATON_ALLOW_VOLATILE": str(self._settings.allow_volatile).lower(),
             "BATON_LIFELINE_FD": str(lifeline_fd),
         }
 
@@ -329,6 +332,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         metavar="N",
         help="first port of the pools' Prometheus endpoints where BATON_METRICS_PORT is not set",
+    )
+    parser.add_argument(
+        "--allow-volatile",
+        action="store_true",
+        help="run on a Redis that may lose what is stored, as BATON_ALLOW_VOLATILE=true does",
     )
     return parser.parse_args(arguments)
 

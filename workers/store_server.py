@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from baton.embedded import EmbeddedRedis, server_folder
 from baton.errors import EmbeddedRedisError, StoreUnavailableError
 from baton.redis_client import why_silent
+from workers.durable_start import check_durable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,12 +39,14 @@ def open_store_server(settings: AppSettings, say: Callable[[str], None]) -> Iter
     Raises:
         StoreUnavailableError: no configured Redis answers and `embedded_redis` is `never`, or
             it answers and refuses us.
+        VolatileStoreError: it, or the configured broker, may lose what it is given.
         EmbeddedRedisError: the embedded one does not start, or serves another launcher.
         InvalidInputError: the configured URL is none.
     """
     url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
     silent = why_silent(url) if url is not None else "BATON_REDIS_URL is not set"
     if url is not None and silent is None:
+        check_durable(settings, say)
         yield StoreServer(url)
         return
     if settings.embedded_redis == "never":

@@ -116,6 +116,11 @@ class ClusterRedis(redis.Redis):
                 cursor, keys = self._attempt(page)
                 yield from keys
 
+    def masters(self) -> list[redis.Redis]:
+        """Clients of the nodes that own slots, for what each has to be asked; not to be closed."""
+        addresses: list[Address] = self._attempt(self._slots.masters)
+        return [self._slots.node(address) for address in addresses]
+
     def close(self) -> None:
         """Close the connections to all nodes. A command after this connects again."""
         if hasattr(self, "_slots"):  # redis-py closes what is collected, half-made ones as well

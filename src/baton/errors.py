@@ -39,6 +39,7 @@ BatonError
     │   ├── PointerNotFoundError   a view has no such tag
     │   └── KeyNotFoundError       no master key has the id that is needed
     ├── AccessDeniedError          this Redis user may not do that
+    ├── VolatileStoreError         Redis is not set up to keep what it is given
     ├── UnexpectedAnswerError      Redis answered with an error that Baton does not expect
     ├── ContextCorruptError        stored bytes are not what was stored
     │   ├── SealBrokenError        what was sealed does not open with this key, in this place
@@ -249,6 +250,10 @@ class KeyNotFoundError(NotFoundError):
 
 class AccessDeniedError(PermanentError):
     """Redis at <address>: this user may not do that (<reason>)."""
+
+
+class VolatileStoreError(PermanentError):
+    """<address>: <what may lose data>; <the commands that mend it>, or --allow-volatile."""
 
 
 class UnexpectedAnswerError(PermanentError):

@@ -16,6 +16,7 @@ from baton import routes
 from baton.archive.report import find_report
 from baton.broker_url import choose_broker_url
 from baton.clock import iso_utc, utc_from_ms, utc_from_seconds
+from baton.durability import flaws_of
 from baton.errors import AccessDeniedError, BatonError, SettingsError, UnexpectedAnswerError
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.metrics.catalog import VERSION_CONFLICTS
@@ -207,11 +208,8 @@ def server_facts(client: redis.Redis) -> RedisHealth:
 
 def redis_warnings(facts: RedisHealth) -> Iterator[str]:
     """What of the server's settings may lose what is stored."""
-    if not facts["append_only_file"]:
-        yield "Redis writes no append-only file: a restart loses what was stored"
-    if facts["maxmemory_policy"] not in (None, "noeviction"):
-        policy = facts["maxmemory_policy"]
-        yield f"Redis' maxmemory-policy is {policy}, not noeviction: contexts may vanish"
+    told = {"aof_enabled": facts["append_only_file"], "maxmemory_policy": facts["maxmemory_policy"]}
+    yield from (flaw.problem for flaw in flaws_of(told))
     limit_bytes = facts["memory_limit_bytes"]
     if limit_bytes and facts["memory_bytes"] > MEMORY_SHARE * limit_bytes:
         yield f"Redis uses {facts['memory_bytes'] / limit_bytes:.0%} of its memory"

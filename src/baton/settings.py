@@ -70,6 +70,11 @@ class ClientSettings(BaseSettings):
         description="`auto`: start a private Redis when none is reachable. `never`: fail instead; "
         "for deployments, where a second, empty store would be worse than an error.",
     )
+    allow_volatile: bool = Field(
+        default=False,
+        description="Let workers start on a Redis that may lose what it is given: without an "
+        "append-only file, or with another maxmemory-policy than `noeviction`. For trials.",
+    )
     state_dir: Path = Field(
         default_factory=lambda: platformdirs.user_state_path("baton", appauthor=False),
         description="Folder of the embedded server's data and of logs (created with mode 0700); "

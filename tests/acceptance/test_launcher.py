@@ -217,17 +217,51 @@ def test_launcher_warns_before_it_replaces_a_silent_redis(launch, place):
     assert launched.end(signal.SIGINT) == 0
 
 
-def test_launcher_uses_the_redis_it_is_given(launch, redis_server):
+def test_launcher_uses_the_redis_it_is_given(launch, redis_process):
     """A reachable URL is used as it is, and the server is left running."""
-    launched = launch(BATON_REDIS_URL=redis_server.url, BATON_EMBEDDED_REDIS="never")
+    launched = launch(BATON_REDIS_URL=redis_process.url, BATON_EMBEDDED_REDIS="never")
     ready = launched.ready()
-    assert (ready["embedded"], ready["redis_url"]) == (False, redis_server.url)
+    assert (ready["embedded"], ready["redis_url"]) == (False, redis_process.url)
+    assert "WARNING" not in launched.said()
+    launched.seen.pop(0)
+    assert launched.end(signal.SIGTERM) == 0
+    assert launched.alive() == []
+    with redis.Redis.from_url(redis_process.url) as client:
+        assert client.keys("pools:{*") == []
+
+
+def test_launcher_refuses_a_redis_that_keeps_nothing_unless_told_to(launch, redis_server):
+    """B1: without an append-only file nothing starts; by BATON_ALLOW_VOLATILE, with a warning."""
+    launched = launch(BATON_REDIS_URL=redis_server.url)
+    assert launched.process.wait(timeout=60) == 4
+    assert "no append-only file" in launched.said()
+    assert "CONFIG SET appendonly yes" in launched.said()
+    assert not server_folder(launched.state_dir).exists()
+    launched = launch(BATON_REDIS_URL=redis_server.url, BATON_ALLOW_VOLATILE="true")
+    assert launched.ready()["redis_url"] == redis_server.url
+    assert "WARNING" in launched.said()
     launched.seen.pop(0)
     assert launched.end(signal.SIGTERM) == 0
     assert launched.alive() == []
     with redis.Redis.from_url(redis_server.url) as client:
-        assert client.keys("pools:{*") == []
         client.flushall()
+
+
+def test_launcher_refuses_a_redis_that_restarted_without_its_file_or_evicts(launch, redis_process):
+    """B1, B8: what was set up well is looked at again at each start."""
+    with redis.Redis.from_url(redis_process.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        launched = launch(BATON_REDIS_URL=redis_process.url)
+        assert launched.process.wait(timeout=60) == 4
+        assert "allkeys-lru, not noeviction" in launched.said()
+        assert client.keys("*") == []
+    redis_process.stop()
+    redis_process.command[redis_process.command.index("--appendonly") + 1] = "no"
+    redis_process.start()
+    launched = launch(BATON_REDIS_URL=redis_process.url)
+    assert launched.process.wait(timeout=60) == 4
+    assert "no append-only file" in launched.said()
+    assert "allkeys" not in launched.said()
 
 
 def test_launcher_without_a_redis_fails_where_none_may_be_started(launch, place):

@@ -27,6 +27,8 @@ MONITOR: Final = "monitor"
 
 _TRANSACTIONS: Final = frozenset({"multi", "exec", "discard", "time"})
 _SEARCH: Final = frozenset({"scan"})
+# Whether it keeps what it is given, which whoever starts on it looks at; and its memory.
+_SERVER: Final = frozenset({"info"})
 
 
 def users(*, broker_database: int = 1) -> tuple[User, ...]:
@@ -230,7 +232,7 @@ def _worker(name: str, purpose: str, events: str, *grants: Grant) -> User:
         name,
         purpose,
         (*grants, *_reporting(name), *_results(), *_measuring()),
-        _TRANSACTIONS | _PUBSUB | {"unwatch"},
+        _TRANSACTIONS | _PUBSUB | _SERVER | {"unwatch"},
         (events, objects.RESULT_CHANNEL),
     )
 
@@ -275,7 +277,7 @@ def _lifecycle(events: str) -> User:
         *_enqueueing(routes.ARCHIVE),
         *_watching(),
     )
-    return _with(worker, _SEARCH | {"info"})
+    return _with(worker, _SEARCH)
 
 
 def _archive(events: str) -> User:
@@ -302,7 +304,7 @@ def _beat() -> User:
         *_reporting(BEAT),
         *_sweeping(),
     )
-    return User(BEAT, "sends the sweeps", grants, _TRANSACTIONS)
+    return User(BEAT, "sends the sweeps", grants, _TRANSACTIONS | _SERVER)
 
 
 def _flower(events: str) -> User:
@@ -319,7 +321,7 @@ def _flower(events: str) -> User:
 
 def _launcher() -> User:
     purpose = "supervises the pools of a machine"
-    return User(LAUNCHER, purpose, _reporting(), _TRANSACTIONS)
+    return User(LAUNCHER, purpose, _reporting(), _TRANSACTIONS | _SERVER)
 
 
 def _coordinator() -> User:
@@ -338,7 +340,7 @@ def _coordinator() -> User:
         to_write("set", objects.ARCHIVE_REQUESTS),
         to_use("blpop", objects.ARCHIVE_ANSWERS),
     )
-    keyless = _TRANSACTIONS | _SEARCH | {"subscribe", "unsubscribe", "info"}
+    keyless = _TRANSACTIONS | _SEARCH | _SERVER | {"subscribe", "unsubscribe"}
     return User(
         COORDINATOR, "an orchestrator: the library, and `baton`", grants, keyless,
         (objects.RESULT_CHANNEL,),
@@ -363,7 +365,8 @@ def _monitor() -> User:
         to_read("hget hmget hgetall", objects.HANDOFF, objects.BUDGET),
         *_watching(),
     )
-    return User(MONITOR, "status, health and metrics", grants, _TRANSACTIONS | _SEARCH | {"info"})
+    keyless = _TRANSACTIONS | _SEARCH | _SERVER
+    return User(MONITOR, "status, health and metrics", grants, keyless)
 
 
 def _with(user: User, keyless: frozenset[str]) -> User:

@@ -63,7 +63,10 @@ def environment(checkout: Path, changed: Mapping[str, str | None]) -> dict[str, 
 
 def settings_of(where: Where) -> dict[str, str | None]:
     """Variables that put the application on the very Redis that this command uses."""
-    changed: dict[str, str | None] = {"BATON_STATE_DIR": str(where.settings.state_dir)}
+    changed: dict[str, str | None] = {
+        "BATON_STATE_DIR": str(where.settings.state_dir),
+        "BATON_ALLOW_VOLATILE": str(where.settings.allow_volatile).lower(),
+    }
     if not where.embedded:
         # It answered us; should it not answer now, another store would be no help.
         return changed | {"BATON_REDIS_URL": where.url, "BATON_EMBEDDED_REDIS": "never"}

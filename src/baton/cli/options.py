@@ -12,6 +12,13 @@ AGENT: Final = "baton_cli"
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")
 ]
+AllowVolatile = Annotated[
+    bool,
+    typer.Option(
+        "--allow-volatile",
+        help="Run workers on a Redis of yours that may lose what is stored; BATON_ALLOW_VOLATILE.",
+    ),
+]
 Agent = Annotated[str, typer.Option("--agent", metavar="ID", help="Who does it, for the record.")]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 TextFile = Annotated[

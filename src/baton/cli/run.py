@@ -15,6 +15,7 @@ from baton.cli.files import read_context
 from baton.cli.following import cancel_and_wait, follow
 from baton.cli.interrupts import Interrupts
 from baton.cli.options import (  # noqa: TC001 - Typer reads them
+    AllowVolatile,
     BudgetTokens,
     BudgetUsd,
     Deadline,
@@ -91,17 +92,20 @@ def run(  # noqa: PLR0913, PLR0917  # a command's options
             "--timeout", metavar="SECONDS", min=0.1, help="Cancel the handoff after this long."
         ),
     ] = None,
+    allow_volatile: AllowVolatile = False,
     as_json: Json = False,
 ) -> None:
     """Hand files and tasks to workers; print their merged result.
 
     Uses the stack that runs (BATON_REDIS_URL, or `baton up`), else starts one for as long as it
-    needs it. Sessions stay: `baton context list` shows them. Ctrl-C cancels the handoff and stops
-    what was started.
+    needs it, though not on a Redis that may lose what is stored. Sessions stay: `baton context
+    list` shows them. Ctrl-C cancels the handoff and stops what was started.
     """
     with Interrupts() as interrupts:
         try:
             settings = client_settings()
+            if allow_volatile:
+                settings = settings.model_copy(update={"allow_volatile": True})
             job = Job(
                 read_context(context, "--context", settings.max_context_bytes),
                 checked_tasks(tasks, runner, policy, settings),

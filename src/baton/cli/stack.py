@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import time
 from typing import TYPE_CHECKING, Final, Self
 
 from baton import routes
 from baton.cli.application import Application, find_checkout
-from baton.errors import PoolsUnavailableError
+from baton.durability import require_durable
+from baton.errors import AccessDeniedError, PoolsUnavailableError
 from baton.swarm.pools import PoolBoard
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Stack:
 
         Raises:
             PoolsUnavailableError: there are none, and the application is not installed here.
+            VolatileStoreError: there are none, and Redis may lose what is stored.
         """
         if not self._others_mind():
             self._start()
@@ -128,7 +131,15 @@ class Stack:
         return False
 
     def _start(self) -> None:
+        self._check_durable()
         self._own = Application(self._where, find_checkout())
+
+    def _check_durable(self) -> None:
+        """The launcher would refuse too, and in its log; here nothing has been stored yet."""
+        settings = self._where.settings
+        if not settings.allow_volatile:
+            with contextlib.suppress(AccessDeniedError):  # who may not look starts all the same
+                require_durable(self._where.url, settings)
 
     def _forget_failed(self) -> None:
         """See whether our own has ended by itself. Where others have the place, theirs will do."""
