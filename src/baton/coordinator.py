@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr
 
 from baton import failpoints
-from baton.agents.handoff_package import make_package
 from baton.archive.opening import open_trail
 from baton.dispatch import client_dispatcher
 from baton.embedded import running_url, server_folder
 from baton.errors import SettingsError
+from baton.handoff.handover import PackageHandover
 from baton.handoff.package import Limits
-from baton.handoff.packages import HandoffPackages
-from baton.handoff.receiving import PackageReceiver
 from baton.handoff.submission import Handoffs
-from baton.handoff.validation import configured_validator
 from baton.health import check_deployment
 from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings
@@ -27,7 +23,6 @@ from baton.store.configured import open_context_store
 from baton.swarm.bases import Bases
 from baton.swarm.locks import Locks
 from baton.swarm.registry import AgentRegistry
-from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,19 +30,16 @@ if TYPE_CHECKING:
     import redis
 
     from baton.agents.budget import Budget
-    from baton.agents.handoff_package import HandoffPackage, TaskContext
-    from baton.agents.preconditions import Precondition
+    from baton.agents.handoff_package import HandoffPackage
     from baton.agents.runner import ChildTask
     from baton.handoff.package import MergePolicy, OutcomePolicy, TaskSpec
-    from baton.handoff.packages import Acknowledgement
     from baton.handoff.submission import Handoff
-    from baton.handoff.validation import HandoffReport, HandoffValidator
     from baton.health import Health
     from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent
 
 
-class RedisSwarmCoordinator:
+class RedisSwarmCoordinator(PackageHandover):
     """The protocol's coordinator: agents share contexts through Redis. Safe for threads.
 
     It remembers which version each agent last wrote or read, and passes that as the base of the
@@ -299,116 +291,10 @@ class RedisSwarmCoordinator:
             package=package,
         )
 
-    def prepare_handoff(
-        self,
-        agent_id: str,
-        to_agent: str,
-        *,
-        task: TaskContext | dict[str, Any],
-        available_tokens: int,
-        preconditions: Sequence[Precondition] = (),
-        model: str | None = None,
-        user_language: str | None = None,
-    ) -> HandoffPackage:
-        """A package from an agent, over its session as it is now. Nothing is written.
-
-        Args:
-            agent_id: who hands over.
-            to_agent: an agent's id, or a role.
-            task: what is handed over; `next_step` at least.
-            available_tokens: what is left of the sender's window.
-            preconditions: what must hold when the receiver begins (`baton.agents.preconditions`).
-            model: the sender's.
-            user_language: a language tag such as `ko`.
-
-        Raises:
-            AgentNotFoundError: no such agent.
-            ContextNotFoundError: its session holds no context.
-            InvalidInputError: a field is wrong; names it by its path in the package.
-        """
-        agent = self.registry.get(agent_id)
-        version = self.store.resolve_version(agent.session_id)
-        checkpoints = self.store.checkpoints(agent.session_id)
-        return make_package(
-            from_agent=agent_id,
-            to_agent=to_agent,
-            session_context={
-                "session_id": agent.session_id,
-                "version": version,
-                "model": model,
-                "context_position": _position(available_tokens, agent.context_capacity),
-                "available_tokens": available_tokens,
-                "user_language": user_language,
-            },
-            task_context=task,
-            recovery_info={
-                "last_checkpoint": checkpoints[-1].checkpoint_id if checkpoints else None,
-                "session_fork_available": True,
-            },
-            preconditions=tuple(preconditions),
-        )
-
-    def validate_handoff(self, package: HandoffPackage) -> HandoffReport:
-        """Whether the package may be handed over; the one to hand over is in the report.
-
-        It may be condensed there: if the sender has fewer than `handoff_buffer_tokens` left.
-
-        Raises:
-            AgentCompatibilityError: the one role may not hand over to the other.
-            StaleHandoffError: something that the package demands does not hold.
-        """
-        return self._validator.validate(package)
-
-    def hand_over(self, package: HandoffPackage) -> HandoffReport:
-        """Hand a package to another agent, which takes it over with `acknowledge_handoff`.
-
-        For work that an agent of its own does; `hand_off` gives tasks to the workers. Repeated with
-        the same package, it does nothing more.
-
-        Raises:
-            InvalidInputError: another package has its id.
-            what `validate_handoff` raises.
-        """
-        report = self._validator.validate(package)
-        kept = self._packages.put(
-            report.package,
-            source_digest=package.digest,
-            retention_seconds=self._settings.handoff_retention_seconds,
-        )
-        return replace(report, package=kept)
-
-    def acknowledge_handoff(self, handoff_id: str, agent_id: str) -> HandoffPackage:
-        """Take over, for an agent, what was handed over to it or to its role: the package.
-
-        Everything is checked again, and what was found is recorded beside the handoff. The first
-        agent that acknowledges has it; asked again, it gets the same answer.
-
-        Raises:
-            HandoffNotFoundError: there is no such package.
-            AgentNotFoundError: no such agent.
-            AgentCompatibilityError: it is for another; nothing was recorded.
-            StaleHandoffError: something does not hold any more, or another has taken it over.
-        """
-        receiver = PackageReceiver(self._packages, self._validator.checks)
-        receiver.acknowledge(handoff_id, agent_id)
-        return receiver.get(handoff_id)
-
-    def find_acknowledgement(self, handoff_id: str) -> Acknowledgement | None:
-        """What the receiver of a package found; None while it has not acknowledged it."""
-        return self._packages.find_acknowledgement(handoff_id)
-
     @cached_property
     def locks(self) -> Locks:
         """Named locks of the sessions."""
         return Locks(self.redis)
-
-    @cached_property
-    def _packages(self) -> HandoffPackages:
-        return HandoffPackages(self.redis)
-
-    @cached_property
-    def _validator(self) -> HandoffValidator:
-        return configured_validator(self.redis, self.store, self._settings)
 
     def list_active_agents(self) -> list[Agent]:
         """Agents heard of lately, the latest first."""
@@ -482,12 +368,6 @@ def _field_of(redis_url: str | None, settings: ClientSettings) -> str:
     configured = settings.redis_url
     from_settings = configured is not None and configured.get_secret_value() == redis_url
     return "BATON_REDIS_URL" if from_settings else "redis_url"
-
-
-def _position(available_tokens: int, capacity_tokens: int) -> float:
-    """The percentage of a window that is in use."""
-    used = 1 - check_whole_number(available_tokens, "available_tokens") / capacity_tokens
-    return round(max(0.0, 100 * used), 1)
 
 
 def _limits(settings: ClientSettings) -> Limits:
