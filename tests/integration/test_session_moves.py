@@ -69,6 +69,12 @@ def test_what_is_archived_leaves_a_tombstone(store, redis_client):
         lambda: store.tag("s", "t", agent_id="a"),
         lambda: store.delete("s", agent_id="a"),
         lambda: store.history("s"),
+        lambda: store.show("s"),
+        lambda: store.tags("s"),
+        lambda: store.checkpoints("s"),
+        lambda: store.resolve_version("s"),
+        lambda: store.find_version_by("s", "a"),
+        lambda: store.export_envelope("s"),
     ):
         with pytest.raises(ContextArchivedError, match="archive"):
             work()

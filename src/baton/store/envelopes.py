@@ -11,6 +11,7 @@ from baton.envelope.model import make_header
 from baton.envelope.writing import write_envelope
 from baton.errors import ContextCorruptError, UnsupportedFormatError, VersionNotFoundError
 from baton.redis_client import redis_errors
+from baton.store.marks import decode_checkpoints
 from baton.store.reading import VersionGoneError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from baton.binary_redis import BinaryRedis
     from baton.envelope.model import WireCodec
-    from baton.store.marks import Marks
     from baton.store.reading import ContextReader, OpenedVersion
     from baton.store.records import Checkpoint
 
@@ -28,16 +28,15 @@ _FLAGS: Final = ("immutable", "sensitive")
 class EnvelopeExport:
     """Writes versions as envelopes."""
 
-    def __init__(self, client: BinaryRedis, reader: ContextReader, marks: Marks) -> None:
+    def __init__(self, client: BinaryRedis, reader: ContextReader) -> None:
         self._redis = client
         self._reader = reader
-        self._marks = marks
 
     def stream(self, opened: OpenedVersion, compression: WireCodec) -> Iterator[bytes]:
         """The parts of the envelope's JSON; holds a few megabytes at once.
 
         Raises:
-            VersionGoneError: it was collected before the first part.
+            VersionGoneError: the session moved before the first part.
             ContextNotFoundError, VersionNotFoundError: from the iterator: the session was deleted,
                 or the version collected, since.
         """
@@ -64,7 +63,11 @@ class EnvelopeExport:
 
     def _fields(self, opened: OpenedVersion) -> dict[str, Any]:
         keys, manifest = opened.keys, opened.manifest
-        container = self._redis.hgetall(keys.base)
+        _, (container, checkpoints) = self._reader.at_once(
+            keys,
+            lambda pipeline: pipeline.hgetall(keys.base),
+            lambda pipeline: pipeline.lrange(keys.checkpoints, 0, -1),
+        )
         ours = {"context_version": manifest.version, "content_type": manifest.content_type}
         return {
             **metadata_fields(manifest.metadata, ours),
@@ -77,7 +80,7 @@ class EnvelopeExport:
             "content_size_tokens": manifest.size_tokens,
             "checkpoints": [
                 _checkpoint(each)
-                for each in self._marks.checkpoints(keys)
+                for each in decode_checkpoints(checkpoints, keys)
                 if each.version == manifest.version
             ],
             "flags": {flag: container.get(flag.encode()) == b"1" for flag in _FLAGS},

@@ -55,11 +55,6 @@ class Marks:
         """Remove a tag."""
         self._mark(keys, agent_id, kind="untag", name=name)
 
-    def tags(self, keys: SessionKeys) -> dict[str, str]:
-        """Tag to version, by name."""
-        found = self._redis.hgetall(keys.tags)
-        return {name.decode(): version.decode() for name, version in sorted(found.items())}
-
     def pin(
         self, keys: SessionKeys, name: str, version: str, agent_id: str, expires_ms: int
     ) -> None:
@@ -138,21 +133,7 @@ class Marks:
         Raises:
             ContextCorruptError: an entry is none.
         """
-        return [decode_checkpoint(raw, keys) for raw in self._redis.lrange(keys.checkpoints, 0, -1)]
-
-    def get_checkpoint(self, keys: SessionKeys, checkpoint_id: str) -> Checkpoint:
-        """One checkpoint.
-
-        Raises:
-            CheckpointNotFoundError: there is none of that id.
-        """
-        for found in self.checkpoints(keys):
-            if found.checkpoint_id == checkpoint_id:
-                return found
-        raise CheckpointNotFoundError(
-            f"session {keys.session_id} has no checkpoint {checkpoint_id}; `baton context "
-            f"checkpoints {keys.session_id}` lists them"
-        )
+        return decode_checkpoints(self._redis.lrange(keys.checkpoints, 0, -1), keys)
 
     def _mark(
         self, keys: SessionKeys, agent_id: str, *, kind: str, name: str, **fields: Any
@@ -227,6 +208,32 @@ def _fields_of(checkpoint: Checkpoint) -> dict[str, str | int]:
         "token_position": checkpoint.token_position,
         "agent_id": checkpoint.agent_id,
     }
+
+
+def get_checkpoint(
+    keys: SessionKeys, checkpoint_id: str, checkpoints: Sequence[Checkpoint]
+) -> Checkpoint:
+    """One of a session's checkpoints.
+
+    Raises:
+        CheckpointNotFoundError: there is none of that id.
+    """
+    for found in checkpoints:
+        if found.checkpoint_id == checkpoint_id:
+            return found
+    raise CheckpointNotFoundError(
+        f"session {keys.session_id} has no checkpoint {checkpoint_id}; `baton context "
+        f"checkpoints {keys.session_id}` lists them"
+    )
+
+
+def decode_checkpoints(stored: Sequence[bytes], keys: SessionKeys) -> list[Checkpoint]:
+    """A session's checkpoints as they are stored.
+
+    Raises:
+        ContextCorruptError: one of them is none.
+    """
+    return [decode_checkpoint(raw, keys) for raw in stored]
 
 
 def decode_checkpoint(raw: bytes, keys: SessionKeys) -> Checkpoint:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.content.chunks import StoredPiece, find_damaged, join, open_pieces
@@ -28,10 +28,10 @@ from baton.store.records import Context, VersionRecord
 from baton.versions import parse_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from datetime import datetime
 
-    from baton.binary_redis import BinaryRedis
+    from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.content.sealing import Sealer
     from baton.store.cache import ContextCache
     from baton.store.data_keys import DataKeys
@@ -123,7 +123,8 @@ class ContextReader:
     ) -> T:
         """What `use` makes of one version, the head if `wanted` is None.
 
-        What looks damaged because the session was deleted or written meanwhile is read again.
+        What looks damaged or gone because the session was deleted, written, archived or restored
+        meanwhile is read again.
         """
         for _ in range(MAX_RACES):
             head = self.find_head(keys, session_id)
@@ -135,13 +136,10 @@ class ContextReader:
                     return use(opened)
             except VersionGoneError:
                 continue
-            except VersionNotFoundError:
-                if self.find_head(keys, session_id) is not None:
-                    raise
-            except (ContextCorruptError, UnsupportedFormatError):
+            except (VersionNotFoundError, ContextCorruptError, UnsupportedFormatError):
                 if self.find_head(keys, session_id) == head:
                     raise
-        raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
+        raise busy(session_id)
 
     def find_head(self, keys: SessionKeys, session_id: str) -> Head | None:
         """The session's head, or None if there is no such session.
@@ -150,7 +148,28 @@ class ContextReader:
             ContextArchivedError: its content is in the archive.
             ContextCorruptError: its container is not what was stored.
         """
-        found = self._redis.hmget(keys.base, _HEAD_FIELDS)
+        return self._head(session_id, self._redis.hmget(keys.base, _HEAD_FIELDS))
+
+    def at_once(
+        self, keys: SessionKeys, *asked: Callable[[BinaryPipeline], object]
+    ) -> tuple[Head, list[Any]]:
+        """The session's head, and the answers to what is asked: all of one instant.
+
+        What is asked of a session between two looks at it may be answered by a tombstone.
+
+        Raises: what `require_head` does.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hmget(keys.base, _HEAD_FIELDS)
+        for ask in asked:
+            ask(pipeline)
+        found, *answers = pipeline.execute()
+        head = self._head(keys.session_id, found)
+        if head is None:
+            raise not_found(keys.session_id)
+        return head, answers
+
+    def _head(self, session_id: str, found: list[bytes | None]) -> Head | None:
         state, archived = found[:2]
         if state is None or state == b"deleting":
             return None
@@ -218,10 +237,11 @@ class ContextReader:
         Also those of which an archive kept no more than this record.
         """
         for _ in range(MAX_RACES):
-            head = self.find_head(keys, session_id)
-            if head is None:
-                raise not_found(session_id)
-            entries = self._redis.zrevrange(keys.history, 0, last, withscores=True)
+            head, (entries, past) = self.at_once(
+                keys,
+                lambda pipeline: pipeline.zrevrange(keys.history, 0, last, withscores=True),
+                lambda pipeline: pipeline.hgetall(keys.past),
+            )
             versions = [member.decode("utf-8", "replace") for member, _ in entries]
             try:
                 manifests = self.manifests(
@@ -233,21 +253,11 @@ class ContextReader:
                         versions, entries, manifests, strict=True
                     )
                 ]
-                return self._with_past(keys, found, last)
+                return _with_past(session_id, found, past.values(), last)
             except ContextCorruptError:
                 if self.find_head(keys, session_id) == head:
                     raise
-        raise SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
-
-    def _with_past(
-        self, keys: SessionKeys, found: list[VersionRecord], last: int
-    ) -> list[VersionRecord]:
-        past = self._redis.hgetall(keys.past)
-        if not past:
-            return found
-        found += [_past_record(keys.session_id, raw) for raw in past.values()]
-        found.sort(key=lambda each: parse_version(each.version), reverse=True)
-        return found if last < 0 else found[: last + 1]
+        raise busy(session_id)
 
     def manifests(
         self, keys: SessionKeys, session_id: str, head: Head, versions: Iterable[str]
@@ -310,10 +320,23 @@ class ContextReader:
             batch.append(ref)
             batch_bytes += ref.size_bytes
             if batch_bytes >= FETCH_BYTES:
-                yield from self._open_refs(opened, batch)
+                yield from self._open_again(opened, batch)
                 batch, batch_bytes = [], 0
         if batch:
-            yield from self._open_refs(opened, batch)
+            yield from self._open_again(opened, batch)
+
+    def _open_again(self, opened: OpenedVersion, refs: list[ChunkRef]) -> list[bytes]:
+        """As `_open_refs`, again where the session moved; it may have been gone, and be back."""
+        seen = opened.head
+        for _ in range(MAX_RACES):
+            try:
+                return self._open_refs(opened, refs)
+            except (VersionGoneError, ContextCorruptError, UnsupportedFormatError):
+                head = self.require_head(opened.keys)
+                if head == seen:
+                    raise
+                seen = head
+        raise busy(opened.keys.session_id)
 
     def part(self, opened: OpenedVersion, start_byte: int, end_byte: int) -> tuple[bytes, int]:
         """Plain bytes that cover the range, verified, and where the first of them stands.
@@ -491,6 +514,16 @@ def _record(session_id: str, member: str, score: float, stamped: StampedManifest
     )
 
 
+def _with_past(
+    session_id: str, found: list[VersionRecord], past: Collection[bytes], last: int
+) -> list[VersionRecord]:
+    if not past:
+        return found
+    found += [_past_record(session_id, raw) for raw in past]
+    found.sort(key=lambda each: parse_version(each.version), reverse=True)
+    return found if last < 0 else found[: last + 1]
+
+
 def _past_record(session_id: str, raw: bytes) -> VersionRecord:
     try:
         fields = json.loads(raw)
@@ -526,6 +559,11 @@ class VersionGoneError(Exception):
 def not_found(session_id: str) -> ContextNotFoundError:
     """The error for a session that does not exist."""
     return ContextNotFoundError(f"session {session_id} holds no context")
+
+
+def busy(session_id: str) -> SessionBusyError:
+    """The error for a session that moved whenever it was looked at."""
+    return SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
 
 
 def archived_error(session_id: str) -> ContextArchivedError:

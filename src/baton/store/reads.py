@@ -10,9 +10,8 @@ from baton.errors import VersionNotFoundError
 from baton.ids import check_id
 from baton.merge.text_difference import diff_text
 from baton.store.differences import VersionDifference, find_patch
-from baton.store.manifest import decode_manifest
 from baton.store.parts import parsed, reader_id
-from baton.store.reading import corrupt, not_found
+from baton.store.reading import VersionGoneError, corrupt
 from baton.store.records import SessionInfo
 from baton.versions import parse_version
 from baton.whole_numbers import check_whole_number
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from baton.envelope.model import WireCodec
     from baton.store.manifest import Manifest
     from baton.store.parts import StoreParts
+    from baton.store.reading import OpenedVersion
     from baton.store.records import Context, Extract, ReadChunk, VersionRecord
 
 _FLAGS: Final = ("immutable", "sensitive", "encrypted", "archived")
@@ -184,22 +184,29 @@ class ContextReads:
             ContextCorruptError: the head's manifest is missing or damaged.
         """
         with self._parts.reading(session_id) as keys:
-            head = self._parts.reader.require_head(keys)
-            sealer = self._parts.reader.sealer(keys, session_id, head.data_key_id)
-            pipeline = self._parts.redis.pipeline(transaction=True)
-            pipeline.hgetall(keys.base)
-            pipeline.hgetall(keys.metadata)
-            pipeline.hget(keys.manifests, head.version)
-            pipeline.hlen(keys.manifests)
-            pipeline.pttl(keys.base)
-            container, metadata, stored, version_count, expires_in_ms = pipeline.execute()
-        if stored is None:
-            raise corrupt(session_id, head.version, "its manifest is missing")
-        manifest = decode_manifest(stored, session_id, head.version, sealer).manifest
+            return self._parts.reader.with_version(keys, session_id, None, self._info)
+
+    def _info(self, opened: OpenedVersion) -> SessionInfo:
+        """What is known of the session whose head was opened; of one instant.
+
+        Raises:
+            VersionGoneError: it has another head by now.
+        """
+        keys = opened.keys
+        head, (container, metadata, version_count, expires_in_ms) = self._parts.reader.at_once(
+            keys,
+            lambda pipeline: pipeline.hgetall(keys.base),
+            lambda pipeline: pipeline.hgetall(keys.metadata),
+            lambda pipeline: pipeline.hlen(keys.manifests),
+            lambda pipeline: pipeline.pttl(keys.base),
+        )
+        if head.etag != opened.head.etag:
+            raise VersionGoneError
         try:
-            return _session_info(manifest, container, metadata, version_count, expires_in_ms)
+            return _session_info(opened.manifest, container, metadata, version_count, expires_in_ms)
         except (KeyError, ValueError) as error:
-            raise corrupt(session_id, head.version, f"its metadata is damaged ({error})") from error
+            problem = f"its metadata is damaged ({error})"
+            raise corrupt(keys.session_id, head.version, problem) from error
 
     def resolve_version(self, session_id: str, version: str | None = None) -> str:
         """`version` if the session has it; the head if `version` is None. Reads no content.
@@ -209,10 +216,12 @@ class ContextReads:
         """
         wanted = parsed(version)
         with self._parts.reading(session_id) as keys:
-            head = self._parts.reader.require_head(keys)
+            head, (is_kept,) = self._parts.reader.at_once(
+                keys, lambda pipeline: pipeline.hexists(keys.manifests, wanted or "")
+            )
             if wanted is None or wanted == head.version:
                 return head.version
-            if not self._parts.redis.hexists(keys.manifests, wanted):
+            if not is_kept:
                 raise VersionNotFoundError(
                     f"session {session_id} has no version {wanted}; its head is {head.version}"
                 )
@@ -226,12 +235,9 @@ class ContextReads:
         """
         check_id(agent_id, "agent_id")
         with self._parts.reading(session_id) as keys:
-            pipeline = self._parts.redis.pipeline(transaction=False)
-            pipeline.hget(keys.base, "state")
-            pipeline.hget(keys.authors, agent_id)
-            state, version = pipeline.execute()
-        if state != b"live":
-            raise not_found(session_id)
+            _, (version,) = self._parts.reader.at_once(
+                keys, lambda pipeline: pipeline.hget(keys.authors, agent_id)
+            )
         return None if version is None else version.decode()
 
 

@@ -9,7 +9,7 @@ from baton.content.tokens import BYTES_PER_TOKEN, estimate_tokens
 from baton.errors import InvalidInputError
 from baton.ids import check_id, new_operation_id
 from baton.store.durations import milliseconds
-from baton.store.marks import Flag, check_label
+from baton.store.marks import Flag, check_label, decode_checkpoints, get_checkpoint
 from baton.store.parts import parsed
 from baton.store.records import Checkpoint
 from baton.versions import parse_version
@@ -62,8 +62,10 @@ class SessionMarks:
     def tags(self, session_id: str) -> dict[str, str]:
         """Tag to version, by name."""
         with self._parts.reading(session_id) as keys:
-            self._parts.reader.require_head(keys)
-            return self._parts.marks.tags(keys)
+            _, (found,) = self._parts.reader.at_once(
+                keys, lambda pipeline: pipeline.hgetall(keys.tags)
+            )
+        return {name.decode(): version.decode() for name, version in sorted(found.items())}
 
     def checkpoint(
         self,
@@ -112,8 +114,7 @@ class SessionMarks:
     def checkpoints(self, session_id: str) -> list[Checkpoint]:
         """All checkpoints of the session, the oldest first."""
         with self._parts.reading(session_id) as keys:
-            self._parts.reader.require_head(keys)
-            return self._parts.marks.checkpoints(keys)
+            return self._checkpoints(keys)
 
     def resume(
         self, session_id: str, checkpoint_id: str, *, agent_id: str | None = None
@@ -125,8 +126,8 @@ class SessionMarks:
             what `get` raises.
         """
         with self._parts.reading(session_id, agent_id) as keys:
-            self._parts.reader.require_head(keys)
-            found = self._parts.marks.get_checkpoint(keys, check_id(checkpoint_id, "checkpoint_id"))
+            wanted = check_id(checkpoint_id, "checkpoint_id")
+            found = get_checkpoint(keys, wanted, self._checkpoints(keys))
             return self._parts.read_range(keys, found.version, found.byte_position, None, agent_id)
 
     def pin(
@@ -157,6 +158,12 @@ class SessionMarks:
             raise InvalidInputError("flag", " or ".join(get_args(Flag)), flag)
         with self._parts.session(session_id, agent_id) as keys:
             self._parts.marks.flag(keys, flag, agent_id)
+
+    def _checkpoints(self, keys: SessionKeys) -> list[Checkpoint]:
+        _, (found,) = self._parts.reader.at_once(
+            keys, lambda pipeline: pipeline.lrange(keys.checkpoints, 0, -1)
+        )
+        return decode_checkpoints(found, keys)
 
     def _find_position(
         self,
