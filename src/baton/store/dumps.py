@@ -91,6 +91,29 @@ class SessionDump:
         return sizes
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What Redis has of a session at one instant, besides manifests and chunks."""
+
+    archived: bool
+    container: Mapping[str, str]
+    wrapped_key: str = field(repr=False)
+    now_seconds: float
+    metadata: Mapping[bytes, bytes]
+    history: list[tuple[bytes, float]]
+    past: Mapping[bytes, bytes]
+    tags: Mapping[bytes, bytes]
+    authors: Mapping[bytes, bytes]
+    checkpoints: list[bytes]
+    pins: Mapping[bytes, bytes]
+    conflicts: Mapping[bytes, bytes]
+
+    @property
+    def names(self) -> list[str]:
+        """The versions, in the order of their commits."""
+        return [member.decode().partition(":")[0] for member, _ in self.history]
+
+
 class DumpReader:
     """Reads dumps of sessions.
 
@@ -162,49 +185,55 @@ class DumpReader:
 
     def _at(self, keys: SessionKeys, head: Head, which: Which) -> SessionDump | None:
         """The session, or None if its head is another by now."""
+        found = self._look_at(keys)
+        if found.archived:
+            raise archived_error(keys.session_id)
+        if found.container.get("head_etag") != head.etag or not found.history:
+            return None
+        _check_idle(keys, found)
+        stamped = self._reader.manifests(keys, keys.session_id, head, found.names)
+        wanted = _wanted(keys, which, found)
+        versions = [
+            DumpedVersion(each, f"{score:.6f}")
+            for each, (_, score) in zip(stamped, found.history, strict=True)
+        ]
+        return SessionDump(
+            session_id=keys.session_id,
+            container=found.container,
+            metadata=_texts(found.metadata),
+            versions=tuple(each for each in versions if each.version in wanted),
+            past=_past(found.past, [each for each in versions if each.version not in wanted]),
+            tags=_texts(found.tags),
+            authors=_texts(found.authors),
+            checkpoints=tuple(raw.decode() for raw in found.checkpoints),
+            wrapped_key=found.wrapped_key,
+        )
+
+    def _look_at(self, keys: SessionKeys) -> _Found:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.hmget(keys.base, "archived", *_CONTAINER_FIELDS)
+        pipeline.get(keys.data_key)
+        pipeline.time()
         pipeline.hgetall(keys.metadata)
         pipeline.zrange(keys.history, 0, -1, withscores=True)
         pipeline.hgetall(keys.past)
         pipeline.hgetall(keys.tags)
         pipeline.hgetall(keys.authors)
         pipeline.lrange(keys.checkpoints, 0, -1)
-        pipeline.get(keys.data_key)
         pipeline.hgetall(keys.pins)
         pipeline.hgetall(keys.conflicts)
-        pipeline.time()
-        (
-            (archived, *fields), metadata, history, past, tags, authors, checkpoints, wrapped,
-            pins, conflicts, (seconds, microseconds),
-        ) = pipeline.execute()  # fmt: skip
-        if archived == b"1":
-            raise archived_error(keys.session_id)
+        (archived, *fields), wrapped, (seconds, microseconds), *rest = pipeline.execute()
         container = {
             name: value.decode()
             for name, value in zip(_CONTAINER_FIELDS, fields, strict=True)
             if value is not None
         }
-        if container.get("head_etag") != head.etag or not history:
-            return None
-        _check_idle(keys, pins, conflicts, seconds + microseconds / 1e6)
-        names = [member.decode().partition(":")[0] for member, _ in history]
-        stamped = self._reader.manifests(keys, keys.session_id, head, names)
-        wanted = _wanted(keys, which, names, tags, checkpoints)
-        versions = [
-            DumpedVersion(each, f"{score:.6f}")
-            for each, (_, score) in zip(stamped, history, strict=True)
-        ]
-        return SessionDump(
-            session_id=keys.session_id,
-            container=container,
-            metadata=_texts(metadata),
-            versions=tuple(each for each in versions if each.version in wanted),
-            past=_past(past, [each for each in versions if each.version not in wanted]),
-            tags=_texts(tags),
-            authors=_texts(authors),
-            checkpoints=tuple(raw.decode() for raw in checkpoints),
-            wrapped_key="" if wrapped is None else wrapped.decode(),
+        return _Found(
+            archived == b"1",
+            container,
+            "" if wrapped is None else wrapped.decode(),
+            seconds + microseconds / 1e6,
+            *rest,
         )
 
 
@@ -227,43 +256,33 @@ def past_record(version: DumpedVersion) -> str:
     return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
 
-def _wanted(
-    keys: SessionKeys,
-    which: Which,
-    names: list[str],
-    tags: Mapping[bytes, bytes],
-    checkpoints: list[bytes],
-) -> set[str]:
-    """The versions whose content is kept. The history is in the order of commits."""
+def _wanted(keys: SessionKeys, which: Which, found: _Found) -> set[str]:
+    """The versions whose content is kept."""
+    names = found.names
     if which == "all":
         return set(names)
     wanted = {names[-1]}
     if which == "named":
-        wanted |= {version.decode() for version in tags.values()}
-        wanted |= {decode_checkpoint(raw, keys).version for raw in checkpoints}
+        wanted |= {version.decode() for version in found.tags.values()}
+        wanted |= {decode_checkpoint(raw, keys).version for raw in found.checkpoints}
     return wanted
 
 
-def _check_idle(
-    keys: SessionKeys,
-    pins: Mapping[bytes, bytes],
-    conflicts: Mapping[bytes, bytes],
-    now_seconds: float,
-) -> None:
+def _check_idle(keys: SessionKeys, found: _Found) -> None:
     """Nothing may need what is about to go.
 
     Raises:
         SessionBusyError: something does.
     """
-    for name, raw in pins.items():
-        if decode_pin(raw, keys)[1] > now_seconds:
+    for name, raw in found.pins.items():
+        if decode_pin(raw, keys)[1] > found.now_seconds:
             raise SessionBusyError(
                 f"session {keys.session_id} is needed by {name.decode('utf-8', 'replace')} "
                 "(an open handoff, or who pinned a version)"
             )
-    for conflict_id, raw in conflicts.items():
+    for conflict_id, raw in found.conflicts.items():
         conflict = decode_conflict(conflict_id.decode(), raw, keys)
-        if conflict.expires_at.timestamp() > now_seconds:
+        if conflict.expires_at.timestamp() > found.now_seconds:
             raise SessionBusyError(
                 f"session {keys.session_id} has a write that waits to be merged by hand: "
                 f"{conflict.conflict_id}"
