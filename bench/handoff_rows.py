@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import redis
     from celery.canvas import Signature
 
-    from baton.handoff.submission import Handoff
+    from baton.handoff.handle import Handoff
     from bench.plan import Plan
     from config.settings import AppSettings
 

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     from baton.coordinator import RedisSwarmCoordinator, health_check
     from baton.errors import BatonError, PermanentError, TransientError
     from baton.handoff.accounts import Account
+    from baton.handoff.handle import Handoff
     from baton.handoff.outcome import Census, NodeRecord, Outcome
     from baton.handoff.package import Limits, TaskSpec
     from baton.handoff.packages import Acknowledgement
-    from baton.handoff.submission import Handoff, Handoffs
+    from baton.handoff.submission import Handoffs
     from baton.handoff.validation import HandoffReport
     from baton.handoff.view import Event
     from baton.health import Health
@@ -110,7 +111,7 @@ _MODULE_OF: Final = {
     "Lock": "swarm.locks",
     "Locks": "swarm.locks",
     # handoffs
-    "Handoff": "handoff.submission",
+    "Handoff": "handoff.handle",
     "Handoffs": "handoff.submission",
     "TaskSpec": "handoff.package",
     "Limits": "handoff.package",

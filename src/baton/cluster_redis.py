@@ -121,6 +121,12 @@ class ClusterRedis(redis.Redis):
         addresses: list[Address] = self._attempt(self._slots.masters)
         return [self._slots.node(address) for address in addresses]
 
+    def owner_of(self, key: str) -> redis.Redis:
+        """The client of the node that owns the key's slot, as far as is known."""
+        slot = key_slot(key.encode())
+        owner: Address = self._attempt(lambda: self._slots.owner(slot))
+        return self._slots.node(owner)
+
     def close(self) -> None:
         """Close the connections to all nodes. A command after this connects again."""
         if hasattr(self, "_slots"):  # redis-py closes what is collected, half-made ones as well

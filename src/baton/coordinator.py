@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.agents.handoff_package import HandoffPackage
     from baton.agents.runner import ChildTask
+    from baton.handoff.handle import Handoff
     from baton.handoff.package import MergePolicy, OutcomePolicy, TaskSpec
-    from baton.handoff.submission import Handoff
     from baton.health import Health
     from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent
@@ -322,6 +322,7 @@ class RedisSwarmCoordinator(PackageHandover):
             limits=_limits(self._settings),
             default_runner=self._settings.default_runner,
             max_open=self._settings.handoff_max_open,
+            memory_share=self._settings.handoff_memory_share,
             validator=self._validator,
         )
 

@@ -7,6 +7,7 @@ BatonError
 │   ├── StoreRefusedError          Redis takes no writes now: full, a replica, cannot persist
 │   ├── BrokerUnavailableError     the message could not be published
 │   ├── HandoffBacklogError        too many handoffs are open; nothing was recorded
+│   ├── StoreFullError             Redis has no memory for new handoffs; nothing was recorded
 │   ├── SessionBusyError           the session is being deleted or keeps moving
 │   ├── PoolsUnavailableError      no worker pools run, and none could be started
 │   ├── ModelUnavailableError      the model gave no answer, or may not be asked now
@@ -105,6 +106,23 @@ class BrokerUnavailableError(TransientError):
 
 class HandoffBacklogError(TransientError):
     """<n> handoffs are open, and <limit> may be; submit again when some have ended."""
+
+
+class StoreFullError(TransientError):
+    """Redis uses <used> of <limit> bytes, above <share>; submit again when memory was freed."""
+
+    def __init__(self, used_bytes: int, limit_bytes: int, share: float) -> None:
+        self.used_bytes = used_bytes
+        self.limit_bytes = limit_bytes
+        self.share = share
+        super().__init__(
+            f"Redis uses {used_bytes:,} of {limit_bytes:,} bytes (maxmemory), which is more than "
+            f"{share:.0%}: what is left is for handoffs that were accepted. Submit again when "
+            "memory was freed, or raise the limit"
+        )
+
+    def __reduce__(self) -> tuple[type[StoreFullError], tuple[int, int, float]]:
+        return type(self), (self.used_bytes, self.limit_bytes, self.share)
 
 
 class SessionBusyError(TransientError):

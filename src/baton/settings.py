@@ -215,6 +215,13 @@ class ClientSettings(BaseSettings):
         description="While so many handoffs have not ended, no more are taken: back-pressure for "
         "those who submit.",
     )
+    handoff_memory_share: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Nor while Redis uses more than this share of its `maxmemory`, if it has one: "
+        "the rest is for what was accepted.",
+    )
     handoff_window: int = Field(
         default=128,
         ge=1,

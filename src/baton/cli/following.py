@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from baton.cli.progress import Progress
+    from baton.handoff.handle import Handoff
     from baton.handoff.outcome import Outcome
-    from baton.handoff.submission import Handoff
 
 TICK_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 60.0

@@ -42,7 +42,7 @@ from baton.cli.stack import pools_up
 from baton.cli.tree import NodeTree, counts
 from baton.coordinator import RedisSwarmCoordinator
 from baton.handoff.accounts import Accounts
-from baton.handoff.submission import Handoff
+from baton.handoff.handle import Handoff
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
 from baton.ids import check_id

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from baton.agents.handoff_package import HandoffPackage
     from baton.handoff.checks import Check
+    from baton.handoff.handle import Handoff
     from baton.handoff.packages import Acknowledgement
-    from baton.handoff.submission import Handoff
     from baton.handoff.validation import HandoffReport
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

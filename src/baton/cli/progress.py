@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from baton.handoff.submission import Handoff
+    from baton.handoff.handle import Handoff
     from baton.handoff.view import Event
 
 _DRAWS_PER_SECOND: Final = 5

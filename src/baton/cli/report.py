@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from baton.agents.cache_report import CacheReport
+    from baton.handoff.handle import Handoff
     from baton.handoff.outcome import NodeRecord, Outcome
-    from baton.handoff.submission import Handoff
 
 _ERRORS_SHOWN: Final = 10
 _ERROR_CHARACTERS: Final = 500

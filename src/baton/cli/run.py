@@ -34,8 +34,8 @@ from baton.ids import check_id, new_session_id
 if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.cli.progress import Progress
+    from baton.handoff.handle import Handoff
     from baton.handoff.package import TaskSpec
-    from baton.handoff.submission import Handoff
     from baton.settings import ClientSettings
 
 _HEARTBEAT_SECONDS: Final = 30.0

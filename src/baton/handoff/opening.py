@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from baton.errors import HandoffBacklogError, InvalidInputError
+from baton.errors import InvalidInputError
 from baton.failpoints import reach
 from baton.handoff.claims import decode_moves
 from baton.handoff.keys import INDEX, INDEX_RETENTION_MS, OPEN, HandoffKeys
@@ -85,20 +85,6 @@ class TreeOpening:
             opened = _OPEN(self._redis, [keys.base], [header, len(request.tasks), staged, caps])
         if opened < 0:
             raise _another_request()
-
-    def require_room(self, max_open: int) -> None:
-        """Do nothing while fewer handoffs than that are open.
-
-        Raises:
-            HandoffBacklogError: they are not; racing submissions may pass the bound by as many.
-        """
-        with redis_errors(self._redis):
-            count = self._redis.zcard(OPEN)
-        if count >= max_open:
-            raise HandoffBacklogError(
-                f"{count} handoffs are open, and {max_open} may be; "
-                "submit again when some have ended"
-            )
 
     def find_request(self, handoff_id: str) -> RecordedRequest | None:
         """What was recorded under this id, or None if nothing was."""

@@ -19,8 +19,12 @@ Instruction = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_INSTRUCTION_CHARACTERS),
 ]
 RunnerName = Annotated[str, StringConstraints(pattern=r"^[\w.:-]{1,128}$")]
+# `append` writes a work log behind the newest head, which must be text; `none` merges nothing.
 MergePolicy = Literal["append", "none"]
-# `quorum:n` for any n from 1.
+# What a handoff needs lest it fail, and merge nothing: `all` of its nodes ok; `quorum:n`, n of its
+# first level; `best_effort`, one of them. `fail_fast` is `all`, and stops the others at the first
+# that fails. It is `done` only where all are ok, whatever the policy; `degraded` where that is
+# content with less.
 OutcomePolicy = Annotated[
     str, StringConstraints(pattern=r"^(all|best_effort|fail_fast|quorum:[1-9][0-9]{0,6})$")
 ]
