@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 POOLS: Final = (*routes.QUEUES, "beat")
 PROBE_SECONDS: Final = 60
-# Of its memory's limit, what a Redis may use before it is called short.
-MEMORY_SHARE: Final = 0.9
+# Of its memory's limit, what a Redis may use before it is called short: by default, new handoffs
+# are refused from there on.
+MEMORY_SHARE: Final = 0.8
 # Of the archive's disk: it stops taking sessions before there is none.
 LEAST_FREE_BYTES: Final = 512 * 2**20
 T = TypeVar("T")
@@ -212,7 +213,8 @@ def redis_warnings(facts: RedisHealth) -> Iterator[str]:
     yield from (flaw.problem for flaw in flaws_of(told))
     limit_bytes = facts["memory_limit_bytes"]
     if limit_bytes and facts["memory_bytes"] > MEMORY_SHARE * limit_bytes:
-        yield f"Redis uses {facts['memory_bytes'] / limit_bytes:.0%} of its memory"
+        used = f"{facts['memory_bytes'] / limit_bytes:.0%}"
+        yield f"Redis uses {used} of its memory: new handoffs may be refused"
 
 
 def probe(client: redis.Redis) -> ProbeHealth:

@@ -128,7 +128,9 @@ class Handoffs:
         return self.find(asked.handoff_id)
 
     def _begin(self, asked: Asked) -> None:
-        """Validate, find room, record, publish."""
+        """Find room, validate, record, publish."""
+        # First: a full Redis refuses even reads that are transactions, without naming its limit.
+        self._admission.require_room(asked.handoff_id, asked.session_id)
         package, version = asked.package, asked.context_version
         if package is not None:
             package = self._validated(package, asked.agent_id, asked.budget)
@@ -136,7 +138,6 @@ class Handoffs:
         version = self._store.resolve_version(asked.session_id, version)
         self._require_mergeable(asked.session_id, asked.merge)
         request = asked.request(version)
-        self._admission.require_room(asked.handoff_id, asked.session_id)
         reach("submit.resolved")
         if package is not None:
             request = self._keep(package, request)
