@@ -23,15 +23,9 @@ from baton.merge.ranges import TextRange
 from baton.merge.strict_json import parse_json
 from baton.merge.text import merge_appends, merge_text
 from baton.settings import KIB
-from baton.store.reading import (
-    Head,
-    OpenedVersion,
-    VersionGoneError,
-    archived_error,
-    corrupt,
-    not_found,
-)
+from baton.store.heads import Head, OpenedVersion
 from baton.store.records import Commit
+from baton.store.refusals import VersionGoneError, archived_error, corrupt, not_found
 from baton.store.writing import Plan, with_text
 from baton.versions import next_version, parse_version, resolve_version_conflict
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.errors import ContextCorruptError
 from baton.store.commits import conflict_gone
-from baton.store.reading import OpenedVersion, not_found
 from baton.store.records import PendingConflict
+from baton.store.refusals import not_found
 from baton.store.writing import Plan, with_text
 
 if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
     from baton.store.commits import Commits
+    from baton.store.heads import OpenedVersion
     from baton.store.keys import SessionKeys
     from baton.store.reading import ContextReader
     from baton.store.records import Commit, Conflict

@@ -14,8 +14,8 @@ from baton.store.audit_entries import Caller
 from baton.store.durations import milliseconds
 from baton.store.keys import VERSION_PATTERN, SessionKeys
 from baton.store.moves import SessionMoves
-from baton.store.reading import not_found
 from baton.store.reads import ContextReads
+from baton.store.refusals import not_found
 from baton.store.scanning import scan_sessions
 from baton.store.session_marks import SessionMarks
 from baton.store.writes import ContextWrites

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from baton.content.chunks import Piece
     from baton.content.compression import Codec
     from baton.content.sealing import Sealer
-    from baton.store.reading import OpenedVersion
+    from baton.store.heads import OpenedVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from baton.errors import ContextCorruptError, InvalidInputError, SessionBusyError
 from baton.store.conflicts import decode_conflict
 from baton.store.marks import decode_checkpoint
-from baton.store.reading import archived_error, corrupt
+from baton.store.refusals import archived_error, corrupt
 from baton.store.retention import decode_pin
 from baton.versions import parse_version
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from baton.binary_redis import BinaryRedis
+    from baton.store.heads import Head
     from baton.store.keys import SessionKeys
     from baton.store.manifest import StampedManifest
-    from baton.store.reading import ContextReader, Head
+    from baton.store.reading import ContextReader
 
 Which = Literal["head", "named", "all"]
 

@@ -12,14 +12,15 @@ from baton.envelope.writing import write_envelope
 from baton.errors import ContextCorruptError, UnsupportedFormatError, VersionNotFoundError
 from baton.redis_client import redis_errors
 from baton.store.marks import decode_checkpoints
-from baton.store.reading import VersionGoneError
+from baton.store.refusals import VersionGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from baton.binary_redis import BinaryRedis
     from baton.envelope.model import WireCodec
-    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.heads import OpenedVersion
+    from baton.store.reading import ContextReader
     from baton.store.records import Checkpoint
 
 _FLAGS: Final = ("immutable", "sensitive")

@@ -11,8 +11,9 @@ from baton.store.read_chunks import ReadChunks
 from baton.store.records import Extract
 
 if TYPE_CHECKING:
+    from baton.store.heads import OpenedVersion
     from baton.store.keys import SessionKeys
-    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.reading import ContextReader
     from baton.store.records import ReadChunk
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from baton.envelope.model import EnvelopeHeader
     from baton.envelope.reading import EnvelopeContent
+    from baton.store.heads import OpenedVersion
     from baton.store.marks import Flag
-    from baton.store.reading import OpenedVersion
     from baton.store.records import Commit
     from baton.store.writing import ContextWriter, Draft
 

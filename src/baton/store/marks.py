@@ -17,8 +17,8 @@ from baton.errors import (
 )
 from baton.ids import new_operation_id
 from baton.scripts import Script
-from baton.store.reading import archived_error, not_found
 from baton.store.records import Checkpoint
+from baton.store.refusals import archived_error, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from baton.metrics.meter import Meter
-    from baton.store.reading import OpenedVersion
+    from baton.store.heads import OpenedVersion
     from baton.store.records import Commit
     from baton.store.writing import Draft, Plan
 

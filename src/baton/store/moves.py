@@ -19,7 +19,7 @@ from baton.failpoints import reach
 from baton.scripts import Script
 from baton.settings import DAY_SECONDS
 from baton.store.dumps import DumpReader
-from baton.store.reading import archived_error, not_found
+from baton.store.refusals import archived_error, not_found
 from baton.versions import next_version, parse_version
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from baton.store.conflicts import PendingConflicts
     from baton.store.envelopes import EnvelopeExport
     from baton.store.extracts import Extracts
+    from baton.store.heads import OpenedVersion
     from baton.store.manifest import WriteOperation
     from baton.store.marks import Marks
-    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.reading import ContextReader
     from baton.store.records import Commit, Extract
     from baton.store.retention import Retention
     from baton.store.writing import ContextWriter

@@ -12,7 +12,8 @@ from baton.store.records import ReadChunk
 from baton.whole_numbers import check_whole_number
 
 if TYPE_CHECKING:
-    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.heads import OpenedVersion
+    from baton.store.reading import ContextReader
 
 MAX_VERSIONS: Final = 100
 _OVERLAP_LIMIT_TOKENS: Final = CHUNK_LIMIT_BYTES // (2 * BYTES_PER_TOKEN)

@@ -1,84 +1,36 @@
-"""The read path: head, manifest, chunks; every hash verified; nothing written."""
+"""The read path: from a session to one version opened and verified; nothing is written."""
 
 from __future__ import annotations
 
 import copy
-import json
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from baton.clock import utc_from_ms, utc_from_seconds
-from baton.content.chunks import StoredPiece, find_damaged, join, open_pieces
-from baton.content.sealing import SessionSeal
-from baton.errors import (
-    ContextArchivedError,
-    ContextCorruptError,
-    ContextNotFoundError,
-    SealBrokenError,
-    SessionBusyError,
-    UnsupportedFormatError,
-    VersionNotFoundError,
-)
-from baton.settings import MIB
+from baton.errors import ContextCorruptError, UnsupportedFormatError, VersionNotFoundError
+from baton.store.heads import HEAD_FIELDS, OpenedVersion, decode_head
+from baton.store.history_records import make_record, with_past
 from baton.store.manifest import decode_manifest, pending_name
-from baton.store.records import Context, VersionRecord
-from baton.versions import parse_version
+from baton.store.records import Context
+from baton.store.refusals import MAX_RACES, VersionGoneError, busy, corrupt, not_found
+from baton.store.stored_chunks import FETCH_BYTES, StoredChunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.content.sealing import Sealer
     from baton.store.cache import ContextCache
     from baton.store.data_keys import DataKeys
+    from baton.store.heads import Head
     from baton.store.keys import SessionKeys
     from baton.store.manifest import ChunkRef, Manifest, StampedManifest
     from baton.store.manifests import Manifests
+    from baton.store.records import VersionRecord
 
 T = TypeVar("T")
 
-MAX_RACES: Final = 32
-FETCH_BYTES: Final = 4 * MIB
 MANIFESTS_AT_ONCE: Final = 100
-MAX_ETAGS: Final = 10_000
-_HEAD_FIELDS: Final = (
-    "state", "archived", "head", "head_etag", "head_hash", "head_at", "data_key", "next_chunk",
-    "epoch",
-)  # fmt: skip
-# Every read looks at the head's version, and mostly finds the one it found before.
-_check_version: Final = lru_cache(maxsize=10_000)(parse_version)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A session's head as its container tells it. `data_key_id` is empty where it is not sealed."""
-
-    version: str
-    etag: str
-    content_hash: str
-    committed_at_us: int
-    data_key_id: str
-    next_chunk: int
-    epoch: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedVersion:
-    """One version, its manifest verified, its content not read yet."""
-
-    keys: SessionKeys
-    head: Head
-    stamped: StampedManifest
-    sealer: Sealer | None
-
-    @property
-    def manifest(self) -> Manifest:
-        """What makes it up."""
-        return self.stamped.manifest
 
 
 class ContextReader:
@@ -95,13 +47,13 @@ class ContextReader:
         self._manifests = manifests
         self._data_keys = data_keys
         self._cache = cache
-        self._verified = _Etags()
+        self._chunks = StoredChunks(client)
 
     def read(self, keys: SessionKeys, session_id: str, wanted: str | None) -> Context:
         """One version, the head if `wanted` is None."""
 
         def whole(opened: OpenedVersion) -> Context:
-            return self._context(opened, self._content(opened))
+            return self._context(opened, self.content(opened))
 
         return self.with_version(keys, session_id, wanted, whole)
 
@@ -112,7 +64,9 @@ class ContextReader:
             ContextCorruptError: it is not what was stored.
             VersionGoneError: it was collected meanwhile.
         """
-        return self._content(opened)
+        if self._cache is None:
+            return self._chunks.text(opened)
+        return self._cache.get_or_load(self.cache_key(opened), lambda: self._chunks.text(opened))
 
     def with_version(
         self,
@@ -148,7 +102,7 @@ class ContextReader:
             ContextArchivedError: its content is in the archive.
             ContextCorruptError: its container is not what was stored.
         """
-        return self._head(session_id, self._redis.hmget(keys.base, _HEAD_FIELDS))
+        return decode_head(session_id, self._redis.hmget(keys.base, HEAD_FIELDS))
 
     def at_once(
         self, keys: SessionKeys, *asked: Callable[[BinaryPipeline], object]
@@ -160,32 +114,14 @@ class ContextReader:
         Raises: what `require_head` does.
         """
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.base, _HEAD_FIELDS)
+        pipeline.hmget(keys.base, HEAD_FIELDS)
         for ask in asked:
             ask(pipeline)
         found, *answers = pipeline.execute()
-        head = self._head(keys.session_id, found)
+        head = decode_head(keys.session_id, found)
         if head is None:
             raise not_found(keys.session_id)
         return head, answers
-
-    def _head(self, session_id: str, found: list[bytes | None]) -> Head | None:
-        state, archived = found[:2]
-        if state is None or state == b"deleting":
-            return None
-        if archived == b"1":
-            raise archived_error(session_id)
-        damaged = corrupt(session_id, "?", "its container is not what was stored")
-        if state != b"live" or None in found[2:6]:
-            raise damaged
-        try:
-            version, etag, hash_, at_us, data_key, next_chunk, epoch = (
-                "" if value is None else value.decode() for value in found[2:]
-            )
-            _check_version(version)
-            return Head(version, etag, hash_, int(at_us), data_key, int(next_chunk), epoch or "0")
-        except ValueError as error:
-            raise damaged from error
 
     def require_head(self, keys: SessionKeys) -> Head:
         """The session's head.
@@ -220,16 +156,7 @@ class ContextReader:
 
         A writer must not refer to such a chunk: its new version would be born unreadable.
         """
-        if self._verified.has(opened.stamped.etag):
-            return set()
-        refs = list({ref.chunk_id: ref for ref in opened.manifest.chunks}.values())
-        stored = self._fetch(opened.keys, opened.manifest.stored_sizes)
-        pieces = [_piece(ref, stored) for ref in refs]
-        seal, codec = _seal(opened), opened.manifest.compression
-        damaged = {refs[index].chunk_id for index in find_damaged(pieces, codec=codec, seal=seal)}
-        if not damaged:
-            self._verified.add(opened.stamped.etag)
-        return damaged
+        return self._chunks.find_damaged(opened)
 
     def history(self, keys: SessionKeys, session_id: str, last: int) -> list[VersionRecord]:
         """The versions from the newest, 0, to `last` (-1: the oldest).
@@ -248,12 +175,12 @@ class ContextReader:
                     keys, session_id, head, (text.partition(":")[0] for text in versions)
                 )
                 found = [
-                    _record(session_id, member, score, stamped)
+                    make_record(session_id, member, score, stamped)
                     for member, (_, score), stamped in zip(
                         versions, entries, manifests, strict=True
                     )
                 ]
-                return _with_past(session_id, found, past.values(), last)
+                return with_past(session_id, found, past.values(), last)
             except ContextCorruptError:
                 if self.find_head(keys, session_id) == head:
                     raise
@@ -287,7 +214,7 @@ class ContextReader:
 
     def vouch_for(self, etag: str) -> None:
         """Note that this process has just written, or seen whole, every chunk of that manifest."""
-        self._verified.add(etag)
+        self._chunks.vouch_for(etag)
 
     def head_manifest(
         self, keys: SessionKeys, session_id: str, head: Head
@@ -326,11 +253,11 @@ class ContextReader:
             yield from self._open_again(opened, batch)
 
     def _open_again(self, opened: OpenedVersion, refs: list[ChunkRef]) -> list[bytes]:
-        """As `_open_refs`, again where the session moved; it may have been gone, and be back."""
+        """Opens chunks, again where the session moved; it may have been gone, and be back."""
         seen = opened.head
         for _ in range(MAX_RACES):
             try:
-                return self._open_refs(opened, refs)
+                return self._chunks.open(opened, refs)
             except (VersionGoneError, ContextCorruptError, UnsupportedFormatError):
                 head = self.require_head(opened.keys)
                 if head == seen:
@@ -343,22 +270,7 @@ class ContextReader:
 
         Fetches only the chunks that the range touches.
         """
-        refs: list[ChunkRef] = []
-        first_byte = position = 0
-        for ref in opened.manifest.chunks:
-            if position < end_byte and position + ref.size_bytes > start_byte:
-                first_byte = first_byte if refs else position
-                refs.append(ref)
-            position += ref.size_bytes
-        return b"".join(self._open_refs(opened, refs)), first_byte
-
-    def _open_refs(self, opened: OpenedVersion, refs: list[ChunkRef]) -> list[bytes]:
-        stored = self._fetch_all(opened, {ref.chunk_id: ref.stored_bytes for ref in refs})
-        pieces = [_piece(ref, stored) for ref in refs]
-        return _checked(
-            opened,
-            lambda: open_pieces(pieces, codec=opened.manifest.compression, seal=_seal(opened)),
-        )
+        return self._chunks.part(opened, start_byte, end_byte)
 
     def _open(
         self, keys: SessionKeys, session_id: str, wanted: str | None, head: Head
@@ -375,61 +287,10 @@ class ContextReader:
             )
         return OpenedVersion(keys, head, stamped, sealer)
 
-    def _content(self, opened: OpenedVersion) -> str:
-        if self._cache is None:
-            return self._load(opened)
-        return self._cache.get_or_load(self.cache_key(opened), lambda: self._load(opened))
-
     def cache_key(self, opened: OpenedVersion) -> str:
         """What the text is cached under: what a seal hides is shared within its provider only."""
         scope = "" if opened.sealer is None else f"{self._data_keys.cache_scope}:"
         return f"{scope}{opened.manifest.content_hash}"
-
-    def _load(self, opened: OpenedVersion) -> str:
-        manifest = opened.manifest
-        stored = self._fetch_all(opened, manifest.stored_sizes)
-        pieces = [_piece(ref, stored) for ref in manifest.chunks]
-        text = _checked(
-            opened,
-            lambda: join(
-                pieces,
-                codec=manifest.compression,
-                size_bytes=manifest.size_bytes,
-                content_hash=manifest.content_hash,
-                seal=_seal(opened),
-            ),
-        )
-        self.vouch_for(opened.stamped.etag)
-        return text
-
-    def _fetch_all(self, opened: OpenedVersion, sizes: dict[int, int]) -> dict[int, bytes | None]:
-        stored = self._fetch(opened.keys, sizes)
-        missing = next((chunk_id for chunk_id, value in stored.items() if value is None), None)
-        if missing is not None:
-            manifest = opened.manifest
-            if not self._redis.hexists(opened.keys.manifests, manifest.version):
-                raise VersionGoneError
-            raise corrupt(manifest.session_id, manifest.version, f"chunk {missing} is missing")
-        return stored
-
-    def _fetch(self, keys: SessionKeys, sizes: dict[int, int]) -> dict[int, bytes | None]:
-        """Stored bytes by chunk id, in batches: no single reply holds up the server for long."""
-        fetched: dict[int, bytes | None] = {}
-        batch: list[int] = []
-        batch_bytes = 0
-        for chunk_id, size_bytes in sizes.items():
-            batch.append(chunk_id)
-            batch_bytes += size_bytes
-            if batch_bytes >= FETCH_BYTES:
-                fetched.update(self._fetch_batch(keys, batch))
-                batch, batch_bytes = [], 0
-        if batch:
-            fetched.update(self._fetch_batch(keys, batch))
-        return fetched
-
-    def _fetch_batch(self, keys: SessionKeys, ids: list[int]) -> dict[int, bytes | None]:
-        values = self._redis.mget([keys.chunk(chunk_id) for chunk_id in ids])
-        return dict(zip(ids, values, strict=True))
 
     def find_revision(
         self, keys: SessionKeys, head: Head, conflict_id: str
@@ -469,110 +330,3 @@ class ContextReader:
         if score is None:
             raise corrupt(manifest.session_id, manifest.version, "it is not in the history")
         return utc_from_seconds(score)
-
-
-def _seal(opened: OpenedVersion) -> SessionSeal | None:
-    if opened.sealer is None:
-        return None
-    return SessionSeal(opened.sealer, opened.manifest.session_id)
-
-
-def _piece(ref: ChunkRef, stored: dict[int, bytes | None]) -> StoredPiece:
-    return StoredPiece(ref.size_bytes, stored[ref.chunk_id] or b"", ref.stored_digest, ref.digest)
-
-
-def _checked(opened: OpenedVersion, load: Callable[[], T]) -> T:
-    """What `load` gives; what it finds damaged, named with session and version."""
-    manifest = opened.manifest
-    try:
-        return load()
-    except SealBrokenError as error:
-        raise SealBrokenError(
-            f"session {manifest.session_id} version {manifest.version}: {error}"
-        ) from error
-    except ContextCorruptError as error:
-        raise corrupt(manifest.session_id, manifest.version, str(error)) from error
-
-
-def _record(session_id: str, member: str, score: float, stamped: StampedManifest) -> VersionRecord:
-    version, _, hash_ = member.partition(":")
-    manifest = stamped.manifest
-    if manifest.content_hash != hash_:
-        raise corrupt(session_id, version, "history and manifest name different contents")
-    return VersionRecord(
-        version=version,
-        content_hash=hash_,
-        committed_at=utc_from_seconds(score),
-        author=manifest.author,
-        action=manifest.action,
-        operation=manifest.operation,
-        parent=manifest.parent,
-        base=manifest.base,
-        source=manifest.source,
-        size_bytes=manifest.size_bytes,
-        etag=stamped.etag,
-    )
-
-
-def _with_past(
-    session_id: str, found: list[VersionRecord], past: Collection[bytes], last: int
-) -> list[VersionRecord]:
-    if not past:
-        return found
-    found += [_past_record(session_id, raw) for raw in past]
-    found.sort(key=lambda each: parse_version(each.version), reverse=True)
-    return found if last < 0 else found[: last + 1]
-
-
-def _past_record(session_id: str, raw: bytes) -> VersionRecord:
-    try:
-        fields = json.loads(raw)
-        fields["committed_at"] = utc_from_seconds(float(fields["committed_at"]))
-        return VersionRecord(**fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise corrupt(session_id, "?", f"a record of its history is damaged ({error!r})") from error
-
-
-class _Etags:
-    """The latest etags added, a bounded number of them. Safe for threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._etags: OrderedDict[str, None] = OrderedDict()
-
-    def has(self, etag: str) -> bool:
-        with self._lock:
-            return etag in self._etags
-
-    def add(self, etag: str) -> None:
-        with self._lock:
-            self._etags[etag] = None
-            self._etags.move_to_end(etag)
-            if len(self._etags) > MAX_ETAGS:
-                self._etags.popitem(last=False)
-
-
-class VersionGoneError(Exception):
-    """The version was collected between the reading of its manifest and of its chunks."""
-
-
-def not_found(session_id: str) -> ContextNotFoundError:
-    """The error for a session that does not exist."""
-    return ContextNotFoundError(f"session {session_id} holds no context")
-
-
-def busy(session_id: str) -> SessionBusyError:
-    """The error for a session that moved whenever it was looked at."""
-    return SessionBusyError(f"session {session_id} changed during each of {MAX_RACES} reads")
-
-
-def archived_error(session_id: str) -> ContextArchivedError:
-    """The error for a session whose content left Redis."""
-    return ContextArchivedError(
-        f"session {session_id} is archived; `baton archive restore {session_id}` brings it back"
-    )
-
-
-def corrupt(session_id: str, version: str, what: str) -> ContextCorruptError:
-    """The error for stored bytes that are not what was stored."""
-    return ContextCorruptError(f"session {session_id} version {version}: {what}")

@@ -11,8 +11,8 @@ from baton.ids import check_id
 from baton.merge.text_difference import diff_text
 from baton.store.differences import VersionDifference, find_patch
 from baton.store.parts import parsed, reader_id
-from baton.store.reading import VersionGoneError, corrupt
 from baton.store.records import SessionInfo
+from baton.store.refusals import VersionGoneError, corrupt
 from baton.versions import parse_version
 from baton.whole_numbers import check_whole_number
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from baton.envelope.model import WireCodec
+    from baton.store.heads import OpenedVersion
     from baton.store.manifest import Manifest
     from baton.store.parts import StoreParts
-    from baton.store.reading import OpenedVersion
     from baton.store.records import Context, Extract, ReadChunk, VersionRecord
 
 _FLAGS: Final = ("immutable", "sensitive", "encrypted", "archived")

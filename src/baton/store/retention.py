@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from baton.binary_redis import BinaryRedis
     from baton.store.audit_entries import Caller
     from baton.store.conflicts import PendingConflicts
+    from baton.store.heads import Head
     from baton.store.keys import SessionKeys
-    from baton.store.reading import ContextReader, Head
+    from baton.store.reading import ContextReader
 
     LiveAgents = Callable[[Group[str]], Group[str]]
 

@@ -9,8 +9,8 @@ from baton.errors import InvalidInputError, SealedError
 from baton.store.conflict_resolution import ConflictResolution
 from baton.store.envelope_imports import EnvelopeImports
 from baton.store.parts import parsed
-from baton.store.reading import not_found
 from baton.store.records import Policy
+from baton.store.refusals import not_found
 from baton.store.version_facts import checked_metadata, checked_type
 from baton.store.writing import Plan
 from baton.versions import Bump, next_version, parse_version
@@ -18,10 +18,10 @@ from baton.versions import Bump, next_version, parse_version
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from baton.store.heads import OpenedVersion
     from baton.store.keys import SessionKeys
     from baton.store.manifest import ContentType
     from baton.store.parts import StoreParts
-    from baton.store.reading import OpenedVersion
     from baton.store.records import Commit
     from baton.versions import Version
 

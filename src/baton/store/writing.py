@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from baton.store.audit_entries import Caller
     from baton.store.cutting import Placed
     from baton.store.data_keys import DataKeys, NewDataKey
+    from baton.store.heads import OpenedVersion
     from baton.store.keys import SessionKeys
     from baton.store.manifest import ContentType, StampedManifest, WriteAction, WriteOperation
     from baton.store.manifests import Manifests
-    from baton.store.reading import ContextReader, OpenedVersion
+    from baton.store.reading import ContextReader
     from baton.store.records import Conflict, Policy
     from baton.versions import Bump, Version
 
