@@ -77,26 +77,15 @@ class HandoffJoin:
         )
 
     def _merge_and_end(self, outcome: Outcome, fence: int) -> None:
-        census = outcome.census
         first_level = self._view.siblings(outcome.handoff_id, None, outcome.first_level)
         ended_well = [node.node_id for node in first_level if node.state == "ok"]
-        enough = len(ended_well) >= quorum_of(outcome.policy, outcome.first_level)
-        every = census["ok"] == census.total
-        # A node may end ok over a child that failed: `all` means the whole tree.
-        met = every or (enough and outcome.policy not in ("all", "fail_fast"))
-        state = "done" if every else "degraded" if met else "failed"
-        results = self._tree.results(outcome.handoff_id, ended_well)
-        lost = [node_id for node_id in ended_well if node_id not in results]
-        if lost:
-            raise RunnerError(f"the stored result of node {lost[0]} is gone")
+        state = _end_of(outcome, len(ended_well))
+        results = self._results(outcome.handoff_id, ended_well)
         section = work_log(outcome.handoff_id, outcome.agent_id, first_level, results)
         fields = {}
         reach("join.merged")
-        if not met:
-            fields["error"] = (
-                f"the policy is {outcome.policy}: {census['ok']} of {census.total} nodes are ok, "
-                f"{len(ended_well)} of {outcome.first_level} on the first level"
-            )
+        if state == "failed":
+            fields["error"] = _shortfall(outcome, len(ended_well))
         elif outcome.merge == "append":
             news = _since_last_merge(outcome, first_level)
             text = work_log(outcome.handoff_id, outcome.agent_id, news, results)
@@ -105,6 +94,13 @@ class HandoffJoin:
         self._tree.finish_join(outcome.handoff_id, fence, state, fields, section)
         reach("join.finished")
         self._unpin(outcome)
+
+    def _results(self, handoff_id: str, node_ids: list[str]) -> dict[str, str]:
+        found = self._tree.results(handoff_id, node_ids)
+        lost = next((node_id for node_id in node_ids if node_id not in found), None)
+        if lost is not None:
+            raise RunnerError(f"the stored result of node {lost} is gone")
+        return found
 
     def _unpin(self, outcome: Outcome) -> None:
         """Let the version go that the nodes read. A pin that stays ends with the retention."""
@@ -124,6 +120,25 @@ class HandoffJoin:
             operation_id=outcome.handoff_id + (f".{outcome.round}" if outcome.round else ""),
         )
         return commit.version
+
+
+def _end_of(outcome: Outcome, ended_well: int) -> str:
+    """The state that the handoff ends in, `ended_well` nodes of its first level being ok."""
+    if outcome.census["ok"] == outcome.census.total:
+        return "done"
+    # A node may end ok over a child that failed: `all` means the whole tree.
+    if outcome.policy in ("all", "fail_fast"):
+        return "failed"
+    enough = ended_well >= quorum_of(outcome.policy, outcome.first_level)
+    return "degraded" if enough else "failed"
+
+
+def _shortfall(outcome: Outcome, ended_well: int) -> str:
+    census = outcome.census
+    return (
+        f"the policy is {outcome.policy}: {census['ok']} of {census.total} nodes are ok, "
+        f"{ended_well} of {outcome.first_level} on the first level"
+    )
 
 
 def _since_last_merge(outcome: Outcome, nodes: list[NodeRecord]) -> list[NodeRecord]:
