@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from baton.agents.handoff_package import SCHEMA_ID, HandoffPackage
+from baton.envelope.schema import schema_of
 
 
 def schema_text() -> str:
     """The schema, as `docs/handoff_package.schema.json` holds it."""
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_ID,
-        **HandoffPackage.model_json_schema(),
-    }
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return schema_of(HandoffPackage, SCHEMA_ID)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from baton.agents.budget import to_usd
 from baton.clock import utc_from_ms
 from baton.errors import HandoffNotFoundError
 from baton.handoff.keys import INDEX, HandoffKeys
-from baton.handoff.outcome import NODE_STATES, TERMINAL_HANDOFF_STATES, Census, NodeRecord, Outcome
+from baton.handoff.outcome import (
+    NODE_STATES,
+    TERMINAL_HANDOFF_STATES,
+    Census,
+    NodeRecord,
+    Outcome,
+    unknown_handoff,
+)
 from baton.handoff.packages import HandoffPackages
 from baton.redis_client import redis_errors, require_binary
 
@@ -72,7 +79,7 @@ class HandoffView:
         with redis_errors(self._redis):
             header = _decoded(self._redis.hgetall(keys.base))
         if "state" not in header:
-            raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
+            raise unknown_handoff(handoff_id)
         return Outcome(
             handoff_id=handoff_id,
             state=header["state"],
@@ -108,7 +115,7 @@ class HandoffView:
             pipeline.hgetall(keys.nodes)
             plan, nodes = (_decoded(answer) for answer in pipeline.execute())
             if not plan:
-                raise HandoffNotFoundError(f"handoff {handoff_id} does not exist or has expired")
+                raise unknown_handoff(handoff_id)
             parents = {each: count for each, node in nodes.items() if (count := _children(node))}
             below = self._plans_below(keys, list(parents))
         for parent_id, planned in below.items():
