@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from baton.errors import ContextCorruptError, InvalidInputError, SessionBusyError
 from baton.store.conflicts import decode_conflict
 from baton.store.marks import decode_checkpoint
-from baton.store.refusals import archived_error, corrupt
+from baton.store.refusals import MAX_RACES, archived_error, busy, corrupt
 from baton.store.retention import decode_pin
+from baton.store.stored_chunks import in_batches
 from baton.versions import parse_version
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
 Which = Literal["head", "named", "all"]
 
-MAX_RACES: Final = 32
 MAX_PAST: Final = 1_000
-BATCH_BYTES: Final = 4 * 1024 * 1024
 # Not of the content, or only of the time before it is archived.
 _CONTAINER_FIELDS: Final = (
     "format", "state", "owner", "created_at", "immutable", "sensitive", "encrypted", "data_key",
@@ -152,9 +151,7 @@ class DumpReader:
                 continue
             if found is not None:
                 return found
-        raise SessionBusyError(
-            f"session {keys.session_id} changed during each of {MAX_RACES} reads"
-        )
+        raise busy(keys.session_id)
 
     def chunks(self, keys: SessionKeys, sizes: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Chunks as they are stored, by id.
@@ -163,20 +160,13 @@ class DumpReader:
             ContextCorruptError: one is missing, or not of its size.
             ContextArchivedError: the session went to the archive meanwhile.
         """
-        batch: list[int] = []
-        batch_bytes = 0
-        for chunk_id, size_bytes in sizes.items():
-            batch.append(chunk_id)
-            batch_bytes += size_bytes
-            if batch_bytes >= BATCH_BYTES:
-                yield from self._some_chunks(keys, batch, sizes)
-                batch, batch_bytes = [], 0
-        yield from self._some_chunks(keys, batch, sizes)
+        for batch in in_batches(sizes.items()):
+            yield from self._some_chunks(keys, batch, sizes)
 
     def _some_chunks(
         self, keys: SessionKeys, batch: list[int], sizes: Mapping[int, int]
     ) -> Iterator[tuple[int, bytes]]:
-        stored = self._redis.mget([keys.chunk(each) for each in batch]) if batch else []
+        stored = self._redis.mget([keys.chunk(each) for each in batch])
         for chunk_id, found in zip(batch, stored, strict=True):
             if found is None or len(found) != sizes[chunk_id]:
                 self._reader.require_head(keys)

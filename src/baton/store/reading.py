@@ -12,7 +12,7 @@ from baton.store.history_records import make_record, with_past
 from baton.store.manifest import decode_manifest, pending_name
 from baton.store.records import Context
 from baton.store.refusals import MAX_RACES, VersionGoneError, busy, corrupt, not_found
-from baton.store.stored_chunks import FETCH_BYTES, StoredChunks
+from baton.store.stored_chunks import StoredChunks, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -241,15 +241,7 @@ class ContextReader:
 
         That the whole is what was stored shows only in its hash, which is the caller's to check.
         """
-        batch: list[ChunkRef] = []
-        batch_bytes = 0
-        for ref in opened.manifest.chunks:
-            batch.append(ref)
-            batch_bytes += ref.size_bytes
-            if batch_bytes >= FETCH_BYTES:
-                yield from self._open_again(opened, batch)
-                batch, batch_bytes = [], 0
-        if batch:
+        for batch in in_batches((ref, ref.size_bytes) for ref in opened.manifest.chunks):
             yield from self._open_again(opened, batch)
 
     def _open_again(self, opened: OpenedVersion, refs: list[ChunkRef]) -> list[bytes]:

@@ -13,7 +13,7 @@ from baton.settings import MIB
 from baton.store.refusals import VersionGoneError, corrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from baton.binary_redis import BinaryRedis
     from baton.store.heads import OpenedVersion
@@ -113,23 +113,26 @@ class StoredChunks:
         return stored
 
     def _fetch(self, keys: SessionKeys, sizes: dict[int, int]) -> dict[int, bytes | None]:
-        """Stored bytes by chunk id, in batches: no single reply holds up the server for long."""
+        """Stored bytes by chunk id."""
         fetched: dict[int, bytes | None] = {}
-        batch: list[int] = []
-        batch_bytes = 0
-        for chunk_id, size_bytes in sizes.items():
-            batch.append(chunk_id)
-            batch_bytes += size_bytes
-            if batch_bytes >= FETCH_BYTES:
-                fetched.update(self._fetch_batch(keys, batch))
-                batch, batch_bytes = [], 0
-        if batch:
-            fetched.update(self._fetch_batch(keys, batch))
+        for batch in in_batches(sizes.items()):
+            values = self._redis.mget([keys.chunk(chunk_id) for chunk_id in batch])
+            fetched.update(zip(batch, values, strict=True))
         return fetched
 
-    def _fetch_batch(self, keys: SessionKeys, ids: list[int]) -> dict[int, bytes | None]:
-        values = self._redis.mget([keys.chunk(chunk_id) for chunk_id in ids])
-        return dict(zip(ids, values, strict=True))
+
+def in_batches(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """What comes with its size in bytes, so much at once that no reply holds up the server."""
+    batch: list[T] = []
+    batch_bytes = 0
+    for each, size_bytes in sized:
+        batch.append(each)
+        batch_bytes += size_bytes
+        if batch_bytes >= FETCH_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _seal(opened: OpenedVersion) -> SessionSeal | None:
