@@ -163,6 +163,7 @@ def _beat(settings: AppSettings) -> dict[str, Any]:
             audit_seconds=settings.audit_seal_seconds,
             age_seconds=settings.age_sweep_seconds,
             reconcile_seconds=settings.reconcile_sweep_seconds,
+            collect_seconds=settings.collect_sweep_seconds,
             archive_seconds=settings.archive_sweep_seconds,
             settle_seconds=settings.settle_sweep_seconds,
             purge_seconds=settings.purge_sweep_seconds,

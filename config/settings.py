@@ -52,6 +52,13 @@ class AppSettings(ClientSettings):
         description="Period of the search for sessions that the due index does not know; new ones "
         "become known by it.",
     )
+    collect_sweep_seconds: float = Field(
+        default=3600.0,
+        ge=0.5,
+        le=DAY_SECONDS,
+        description="Period of the collection of versions, chunks and staged pieces that nothing "
+        "needs.",
+    )
     archive_sweep_seconds: float = Field(
         default=60.0, ge=0.5, le=DAY_SECONDS, description="Period of the archiving of due sessions."
     )

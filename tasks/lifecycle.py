@@ -42,6 +42,12 @@ def reconcile(self: Task[Any, Any]) -> int | None:
     return services_of(self).sweeps.reconcile()
 
 
+@shared_task(name=routes.COLLECT, bind=True)
+def collect(self: Task[Any, Any]) -> int | None:
+    """Collect versions, chunks and staged pieces that nothing needs."""
+    return services_of(self).sweeps.collect()
+
+
 @shared_task(name=routes.REFRESH_TTL, bind=True)
 def refresh_ttl(self: Task[Any, Any], session_id: str) -> None:
     """Move the expiry of all keys of a session to its backstop from now."""

@@ -35,6 +35,7 @@ from baton.handoff.validation import configured_validator
 from baton.handoff.view import HandoffView
 from baton.lifecycle.aging import Aging
 from baton.lifecycle.archiving import ArchivePasses
+from baton.lifecycle.collecting import Collecting
 from baton.lifecycle.configured import configured_durations
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.facts import SessionFactsReader
@@ -44,6 +45,7 @@ from baton.redis_client import connect
 from baton.store.cache import ContextCache
 from baton.store.configured import open_context_store
 from baton.store.drain import AccessDrain
+from baton.store.mending import KeyMending
 from baton.swarm.registry import AgentRegistry
 from workers import lifeline
 from workers.apart import run_apart
@@ -73,6 +75,7 @@ def sweep_periods(settings: AppSettings) -> Periods:
         settings.audit_seal_seconds,
         settings.age_sweep_seconds,
         settings.reconcile_sweep_seconds,
+        settings.collect_sweep_seconds,
         settings.archive_sweep_seconds,
         settings.settle_sweep_seconds,
         settings.purge_sweep_seconds,
@@ -157,6 +160,9 @@ class Runtime:
             drain=self._drain,
             trail=self.store.audit,
             aging=Aging(self._redis, self.store, self._drain, self._facts, self._due),
+            collecting=Collecting(
+                self._redis, self.store, KeyMending(self._redis, self.store.backstop_ms)
+            ),
             archiving=ArchivePasses(
                 lambda: self.archive, ledger_path(settings), self._facts, self._due, self._carry
             ),

@@ -15,6 +15,7 @@ SWEEP_ACCESS: Final = "lifecycle.sweep_access"
 SEAL_AUDIT: Final = "lifecycle.seal_audit"
 AGE: Final = "lifecycle.age"
 RECONCILE: Final = "lifecycle.reconcile"
+COLLECT: Final = "lifecycle.collect"
 ARCHIVE_DUE: Final = "archive.sweep_due"
 ARCHIVE_SETTLE: Final = "archive.settle"
 ARCHIVE_PURGE: Final = "archive.sweep_purge"
@@ -47,6 +48,7 @@ QUEUE_OF: Final[dict[str, str]] = {
     SEAL_AUDIT: LIFECYCLE,
     AGE: LIFECYCLE,
     RECONCILE: LIFECYCLE,
+    COLLECT: LIFECYCLE,
     ARCHIVE_DUE: ARCHIVE,
     ARCHIVE_SETTLE: ARCHIVE,
     ARCHIVE_PURGE: ARCHIVE,

@@ -7,13 +7,14 @@ import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from baton import ContextStore
 from baton.archive.report import KEY as ARCHIVE_REPORT
-from baton.errors import ContextNotFoundError
+from baton.errors import ArchiveAnswerError, ContextNotFoundError
 from baton.handoff.keys import OPEN, HandoffKeys
 from baton.handoff.neglect import NeglectedHandoffs
 from baton.lifecycle.checks.agents import AgentCheck
@@ -21,28 +22,37 @@ from baton.lifecycle.checks.archive import ArchiveCheck
 from baton.lifecycle.checks.due_index import DueIndexCheck
 from baton.lifecycle.checks.handoffs import HandoffCheck
 from baton.lifecycle.checks.keys import KeyCheck
+from baton.lifecycle.checks.remains import RemainsCheck
+from baton.lifecycle.deletions import RESTED_MS, UnfinishedDeletions
 from baton.lifecycle.doctor import Doctor
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.facts import SessionFactsReader
 from baton.lifecycle.states import DAY_MS, HOUR_MS, Durations
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.redis_client import connect
+from baton.scripts import Script
 from baton.settings import ClientSettings
 from baton.store.keys import SessionKeys
 from baton.store.mending import KeyMending
+from baton.store.moves import Copy
 from baton.swarm.keys import INDEX as AGENTS_INDEX
 from baton.swarm.keys import agent_key
 from baton.swarm.registry import AgentRegistry
 from baton_command import BatonCommand
 from handoff_bench import AGENT, SESSION, Bench
+from slow_log import slow_commands
 from stored_session import check_stored
 
-SLOW_MICROSECONDS = 5_000
 UNUSED_SECONDS = 7_200
 
 
 def _no_archive(kind, **_):
     pytest.fail(f"nobody is to be asked for {kind}")
+
+
+def _answer(lost, kind, **fields):
+    assert kind == "without_copy"
+    return [session for session, _, _ in fields["tombstones"] if session in lost]
 
 
 class Ward:
@@ -56,13 +66,22 @@ class Ward:
         facts = SessionFactsReader(client, Durations())
         self.now_ms = facts.now_ms()
         self.handoffs = NeglectedHandoffs(client, bench.tree, bench.queue)
+        self.mending = KeyMending(client, bench.store.backstop_ms)
+        self.deletions = UnfinishedDeletions(client, self.mending)
         self.doctor = Doctor([
-            KeyCheck(client, KeyMending(client, bench.store.backstop_ms)),
+            KeyCheck(client, self.mending),
+            RemainsCheck(client, self.mending, self.deletions, _no_archive, lambda: False),
             DueIndexCheck(client, facts, self.index, SweepBoard(client)),
             HandoffCheck(self.handoffs),
             AgentCheck(client),
             ArchiveCheck(client, _no_archive, lambda: False),
         ])  # fmt: skip
+
+    def with_archive(self, lost):
+        """A doctor of keys and remains, over an archive that lacks these sessions' copies."""
+        ask = partial(_answer, lost)
+        remains = RemainsCheck(self.client, self.mending, self.deletions, ask, lambda: True)
+        return Doctor([KeyCheck(self.client, self.mending), remains])
 
     def find(self):
         found = list(self.doctor.examine())
@@ -455,27 +474,146 @@ def test_many_keys_cost_no_slow_command(ward):
             pipeline.set(f"{base}:{suffix}", "x")
         if number % 100 == 99:
             pipeline.execute()
-    client.config_set("slowlog-log-slower-than", SLOW_MICROSECONDS)
-    client.slowlog_reset()
     check = KeyCheck(client, KeyMending(client, ward.store.backstop_ms))
-    try:
-        found = list(check.find())
-        assert sum(1 for each in found if each.kind == "orphan_keys") >= 2_000
-        keys = [SessionKeys.of(f"gone_{number}") for number in range(2_000)]
-        mending = KeyMending(client, ward.store.backstop_ms)
-        for each in keys:
+    found = []
+    assert slow_commands(client, lambda: found.extend(check.find())) == set()
+    assert sum(1 for each in found if each.kind == "orphan_keys") >= 2_000
+    mending = KeyMending(client, ward.store.backstop_ms)
+
+    def drop():
+        for number in range(2_000):
             names = (":chunks:0", ":chunks:1", ":manifests", ":metadata", ":history")
-            assert mending.drop_orphans(each, names) == 5
-        assert client.slowlog_get(10) == []
-    finally:
-        client.config_set("slowlog-log-slower-than", 10_000)
+            mending.drop_orphans(SessionKeys.of(f"gone_{number}"), names)
+
+    assert slow_commands(client, drop) == set()
     assert ward.find() == []
+
+
+def test_faults_of_one_large_session_cost_no_slow_command(ward):
+    """5,000 keys without expiry, lost, beside a tombstone, half deleted: in bounded steps."""
+    client, keys = ward.client, SessionKeys.of("large")
+    pipeline = client.pipeline(transaction=False)
+    chunks = [keys.chunk(number) for number in range(5_000)]
+
+    def plant(**container):
+        client.delete(keys.base)
+        for each in chunks:
+            pipeline.set(each, "x")
+        if container:
+            pipeline.hset(keys.base, mapping={"state": "live", "next_chunk": "5000", **container})
+        pipeline.execute()
+
+    def examine_and_mend(**container):
+        plant(**container)
+        kinds = set()
+        for finding in ward.with_archive(()).examine():
+            kinds.add(finding.kind)
+            if finding.kind == "orphan_keys":
+                suffixes = [each.removeprefix(keys.base) for each in chunks]
+                assert ward.mending.drop_orphans(keys, suffixes) == 5_000
+            elif finding.mend is not None:
+                finding.mend()
+        return kinds
+
+    tombstone = {"archived": "1", "shelf": "shelf", "copy": "1", "purge_at": "1"}
+    for kind, container in (
+        ("orphan_keys", {}),
+        ("no_expiry", {"head": "1.0.0"}),
+        ("content_beside_tombstone", tombstone),
+        ("unfinished_deletion", {"state": "deleting", "deletion": "d"}),
+    ):
+        kinds = set()
+        slow = slow_commands(client, lambda c=container, k=kinds: k.update(examine_and_mend(**c)))
+        assert slow == set(), kind
+        assert kind in kinds
+        client.delete(keys.base, *chunks)
+
+
+# --- what deletions and the archive leave --------------------------------------------------------
+
+
+def test_deletion_that_nobody_goes_on_with(ward):
+    """It is found once it has rested for a minute, and finished; nothing but the audit stays."""
+    ward.store.put("s", "text", agent_id="a")
+    keys = SessionKeys.of("s")
+    ward.client.hset(keys.base, "next_chunk", 700)  # more than one step deletes
+    begun = Script("baton.store", "delete")(ward.client, [keys.base], ["a", "id", "{}"])
+    assert begun == [0, 200]
+    assert ward.find() == []
+    at_ms = int(ward.client.hget(keys.base, "deleting_at"))
+    ward.client.hset(keys.base, "deleting_at", at_ms - RESTED_MS)
+    assert ward.is_mended(ward.one("unfinished_deletion"))
+    left = {key.rpartition(b"}")[2] for key in ward.client.keys(f"{keys.base}*")}
+    assert left == {b":audit", b":audit_state", b":deleted"}
+
+
+def _entomb(ward, session_id="s"):
+    """Archived, as far as Redis knows, with what it held still beside the tombstone."""
+    ward.store.put(session_id, "text " * 1_000, agent_id="a")
+    keys = SessionKeys.of(session_id)
+    beside = (keys.metadata, keys.manifests, keys.chunk(0))
+    stored = {key: ward.client.dump(key) for key in beside}
+    dump = ward.store.moves.dump(keys, "head")
+    ward.store.moves.let_go(keys, dump, Copy("shelf", "1"), "archivist", DAY_MS)
+    for key, value in stored.items():
+        ward.client.restore(key, DAY_MS, value)
+    return keys
+
+
+def test_content_beside_a_tombstone_is_dropped_where_the_archive_has_it(ward):
+    """The tombstone and the audit stay."""
+    keys = _entomb(ward)
+    doctor = ward.with_archive(())
+    (found,) = doctor.examine()
+    assert (found.kind, found.subject) == ("content_beside_tombstone", "s")
+    assert found.problem.endswith("metadata, manifests, chunks")
+    assert found.mend() is True
+    assert list(doctor.examine()) == []
+    left = {key.rpartition(b"}")[2] for key in ward.client.keys(f"{keys.base}*")}
+    assert left == {b"", b":version", b":audit", b":audit_state"}
+
+
+def test_content_beside_a_tombstone_stays_where_it_may_be_all_that_is_left(ward):
+    """The archive lacks the copy, cannot be asked, or is not here."""
+    keys = _entomb(ward)
+
+    def fails(kind, **_):
+        raise ArchiveAnswerError("no answer")
+
+    mending = KeyMending(ward.client, ward.store.backstop_ms)
+    deletions = UnfinishedDeletions(ward.client, mending)
+    for ask, anywhere, told in (
+        (lambda *_, **__: ["s"], True, "does not have its copy"),
+        (fails, True, "no answer"),
+        (_no_archive, False, "not here"),
+    ):
+        check = RemainsCheck(ward.client, mending, deletions, ask, lambda here=anywhere: here)
+        (found,) = check.find()
+        assert found.mend is None
+        assert told in found.mending
+    assert ward.client.exists(keys.chunk(0))
+
+
+def test_content_of_a_session_that_came_back_meanwhile_is_no_remains(ward):
+    """The script that drops looks again: at whose tombstone it is, and whether it is one."""
+    keys = _entomb(ward)
+    (found,) = ward.with_archive(()).examine()
+    for name, value in (("copy", "2"), ("archived", "0"), ("clearing", "1")):
+        before = ward.client.hget(keys.base, name)
+        ward.client.hset(keys.base, name, value)
+        assert found.mend() is False
+        assert ward.client.exists(keys.chunk(0))
+        if before is None:
+            ward.client.hdel(keys.base, name)
+        else:
+            ward.client.hset(keys.base, name, before)
+    assert found.mend() is True
 
 
 def test_manual_has_every_kind():
     """Each kind that there is, with its meaning, in the order that they are looked for."""
     manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-    checks = (KeyCheck, DueIndexCheck, HandoffCheck, AgentCheck, ArchiveCheck)
+    checks = (KeyCheck, RemainsCheck, DueIndexCheck, HandoffCheck, AgentCheck, ArchiveCheck)
     kinds = [each for check in checks for each in check.kinds.items()]
     rows = [f"| `{kind}` | {meaning} | " for kind, meaning in kinds]
     places = [manual.find(row) for row in rows]
@@ -533,7 +671,8 @@ def test_command_leaves_what_it_may_not_mend(baton, store, redis_client):
 def test_command_tells_of_an_archive_that_is_elsewhere(baton, store, redis_client):
     """Archived sessions, and no archive in reach: told once, and nothing is opened or made."""
     store.put("s", "text", agent_id="a")
-    redis_client.hset(SessionKeys.of("s").base, mapping={"archived": "1", "purge_at": "1"})
+    keys = SessionKeys.of("s")
+    store.moves.let_go(keys, store.moves.dump(keys, "head"), Copy("shelf", "1"), "a", DAY_MS)
     found = json.loads(baton("--json", code=3).stdout)
     assert [each["kind"] for each in found["findings"]] == ["archive_away"]
     assert not (baton.place / "state" / "archive").exists()

@@ -19,12 +19,15 @@ from baton.access.users import users
 from baton.archive.audit_carry import AuditCarry
 from baton.archive.audit_file import AuditFile
 from baton.errors import AccessDeniedError
+from baton.lifecycle import collecting
+from baton.lifecycle.collecting import Collecting
 from baton.lifecycle.sweep_board import SweepBoard
 from baton.redis_client import connect
 from baton.scripts import Script, ScriptsNotLoadedError
 from baton.settings import DAY_SECONDS
 from baton.store.audit import AuditTrail
 from baton.store.audit_anchors import FileAnchor
+from baton.store.mending import KeyMending
 from baton.swarm.pools import PoolBoard
 from baton.swarm.registry import AgentRegistry
 from redis_users import GuardedServer
@@ -227,6 +230,37 @@ def test_archive_carries_the_audit_and_trims_it(server, store_of, tmp_path):
             assert file.chains("aud")[0].segments == 1
     with server.client("admin") as admin:
         assert admin.llen("context:claude_max:{aud}:audit") == 0
+
+
+@pytest.mark.parametrize("user", ["context", "lifecycle", "archive", "sonnet_coordinator"])
+def test_who_writes_contexts_may_collect(server, store_of, user):
+    """What a writer drops by itself from time to time, and the sweep where nobody writes."""
+    store = store_of(user)
+    for number in range(60):
+        store.put(f"many_{user}", f"{number}", agent_id="sonnet_coordinator_1")
+    store.set_flag(f"many_{user}", "sensitive", agent_id="sonnet_coordinator_1")
+    assert len(store.collect(f"many_{user}", agent_id="sonnet_coordinator_1").versions) == 10
+
+
+def test_lifecycle_pool_may_do_all_that_its_sweep_of_leftovers_does(server, store_of, monkeypatch):
+    """Old versions, a deletion that rests, a staged piece without expiry, lost chunks."""
+    monkeypatch.setattr(collecting, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(collecting, "ORPHAN_FOR_MS", 0)
+    store = store_of("lifecycle")
+    for number in range(70):
+        store.put("left_1", f"{number}", agent_id="sonnet_coordinator_1")
+    store.put("left_2", "text", agent_id="sonnet_coordinator_1")
+    with server.client("admin") as admin:
+        admin.hset("context:claude_max:{left_2}", "state", "deleting")
+        admin.set("context:claude_max:{left_3}:chunks:0", "x", ex=DAY_SECONDS)
+        admin.set("context:claude_max:{left_1}:staging:op:0", "x")
+        admin.acl_log_reset()
+        with closing(connect(_url(server, "lifecycle"), server.settings("lifecycle"))) as client:
+            Collecting(client, store, KeyMending(client, store.backstop_ms)).collect()
+        assert admin.acl_log() == []
+        assert admin.keys("context:claude_max:{left_[23]}:chunks:*") == []
+        assert admin.pttl("context:claude_max:{left_1}:staging:op:0") > 0
+    assert len(store.history("left_1")) == 50
 
 
 def _url(server: GuardedServer, user: str) -> str:

@@ -12,6 +12,7 @@ from baton.archive.audit_file import AuditFile
 from baton.archive.opening import audit_path, ledger_path
 from baton.lifecycle.aging import Aging
 from baton.lifecycle.archiving import ArchivePasses
+from baton.lifecycle.collecting import Collecting
 from baton.lifecycle.configured import configured_durations
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.facts import SessionFactsReader
@@ -20,6 +21,7 @@ from baton.settings import ClientSettings
 from baton.store.audit import AuditTrail
 from baton.store.drain import AccessDrain
 from baton.store.keys import SessionKeys
+from baton.store.mending import KeyMending
 from baton.swarm.keys import INDEX
 from baton.swarm.registry import AgentRegistry
 from handoff_bench import SESSION
@@ -47,6 +49,9 @@ def make_sweeps(bench, registry, tmp_path):
             drain=drain,
             trail=trail,
             aging=Aging(bench.client, bench.store, drain, facts, due),
+            collecting=Collecting(
+                bench.client, bench.store, KeyMending(bench.client, bench.store.backstop_ms)
+            ),
             archiving=ArchivePasses(
                 lambda: pytest.fail("nothing is archived here"),
                 ledger_path(settings),
@@ -64,7 +69,7 @@ def make_sweeps(bench, registry, tmp_path):
 def test_sweeps_run_once_a_period_for_two_workers(bench, make_sweeps):
     """The second of two says that it did nothing, for each of the sweeps."""
     first, second = make_sweeps(), make_sweeps()
-    for name in ("age", "reconcile", "archive", "settle", "purge", "carry_audit"):
+    for name in ("age", "reconcile", "collect", "archive", "settle", "purge", "carry_audit"):
         assert getattr(first, name)() is not None
         assert getattr(second, name)() is None
     assert (first.nodes(), second.nodes()) == (0, None)

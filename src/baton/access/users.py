@@ -71,7 +71,7 @@ def _reading() -> tuple[Grant, ...]:
 def _writing() -> tuple[Grant, ...]:
     """Commits, marks, deletion. The audit can be appended to, and is given its expiry."""
     commands = script_commands("baton.store") - {"time"}
-    plain = "set get mget hget hmget hgetall hexists hlen pttl zscore zrevrange lrange llen"
+    plain = "set get mget hget hmget hgetall hexists hlen hscan pttl zscore zrevrange lrange llen"
     return (
         Grant(commands | set(plain.split()), (*objects.CONTENT, objects.ACCESS)),
         to_use("rpush llen pexpireat", objects.AUDIT),

@@ -24,7 +24,9 @@ from baton.lifecycle.checks.archive import ArchiveCheck
 from baton.lifecycle.checks.due_index import DueIndexCheck
 from baton.lifecycle.checks.handoffs import HandoffCheck
 from baton.lifecycle.checks.keys import KeyCheck
+from baton.lifecycle.checks.remains import RemainsCheck
 from baton.lifecycle.configured import configured_durations
+from baton.lifecycle.deletions import UnfinishedDeletions
 from baton.lifecycle.doctor import Doctor
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.facts import SessionFactsReader
@@ -176,9 +178,12 @@ def _doctor(archives: Archives, dispatcher: Dispatcher, agent_id: str) -> Doctor
     facts = SessionFactsReader(client, configured_durations(archives.settings))
     tree = MeteredTree(client, store.meter)
     ask = partial(_ask, archives, agent_id)
+    mending = KeyMending(client, store.backstop_ms)
+    deletions = UnfinishedDeletions(client, mending)
     return Doctor(
         [
-            KeyCheck(client, KeyMending(client, store.backstop_ms)),
+            KeyCheck(client, mending),
+            RemainsCheck(client, mending, deletions, ask, lambda: archives.anywhere),
             DueIndexCheck(client, facts, DueIndex(client), SweepBoard(client)),
             HandoffCheck(NeglectedHandoffs(client, tree, dispatcher)),
             AgentCheck(client),

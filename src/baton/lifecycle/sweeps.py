@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from baton.handoff.engine import HandoffEngine
     from baton.lifecycle.aging import Aging
     from baton.lifecycle.archiving import ArchivePasses
+    from baton.lifecycle.collecting import Collecting
     from baton.lifecycle.sweep_board import SweepRun
     from baton.store.audit import AuditTrail
     from baton.store.drain import AccessDrain
@@ -33,6 +34,7 @@ class Periods:
     audit_seconds: float
     age_seconds: float
     reconcile_seconds: float
+    collect_seconds: float
     archive_seconds: float
     settle_seconds: float
     purge_seconds: float
@@ -55,7 +57,7 @@ class Sweeps:
     does what this one did not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what each sweep works with, by name
         self,
         redis_client: redis.Redis,
         *,
@@ -64,6 +66,7 @@ class Sweeps:
         drain: AccessDrain,
         trail: AuditTrail,
         aging: Aging,
+        collecting: Collecting,
         archiving: ArchivePasses,
         periods: Periods,
     ) -> None:
@@ -73,6 +76,7 @@ class Sweeps:
         self._drain = drain
         self._trail = trail
         self._aging = aging
+        self._collecting = collecting
         self._archiving = archiving
         self._periods = periods
 
@@ -103,6 +107,10 @@ class Sweeps:
     def reconcile(self) -> int | None:
         """Find sessions that the due index does not know; how many sessions there are."""
         return self._once("reconcile", self._aging.reconcile)
+
+    def collect(self) -> int | None:
+        """Collect what no session needs; how many versions, waiting writes and keys."""
+        return self._once("collect", self._collecting.collect)
 
     def archive(self) -> int | None:
         """Archive what is due; how many sessions.

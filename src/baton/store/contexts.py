@@ -154,6 +154,10 @@ class ContextStore(ContextWrites, ContextReads, SessionMarks):
                 dry_run=dry_run,
             )
 
+    def is_collection_due(self, version_count: int) -> bool:
+        """Whether a session of so many versions has enough for a collection to pay."""
+        return self._parts.retention.is_due(version_count)
+
     def seal_audit(self, session_id: str) -> int:
         """Chain the audit entries not sealed yet, and anchor the chain; how many they were."""
         return self.audit.seal(session_id)

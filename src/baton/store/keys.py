@@ -10,6 +10,9 @@ from baton.errors import InvalidIdError
 from baton.ids import check_id
 
 _PREFIX: Final = "context:claude_max:{"
+CONTAINER_PATTERN: Final = "context:claude_max:{*}"
+# Versions, chunks and what is staged; checkpoints too.
+COLLECTED_PATTERN: Final = "context:claude_max:{*}:[cvs][het]*"
 VERSION_PATTERN: Final = "context:claude_max:{*}:version"
 ACCESS_PATTERN: Final = "context:claude_max:{*}:access"
 AUDIT_PATTERN: Final = "context:claude_max:{*}:audit"

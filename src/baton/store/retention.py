@@ -111,9 +111,13 @@ class Retention:
         self._live_agents = live_agents
         self._not_before: dict[str, float] = {}
 
+    def is_due(self, version_count: int) -> bool:
+        """Whether a session has so many versions that it pays to look which are needed."""
+        return version_count > self.keep_versions + max(8, self.keep_versions // 4)
+
     def collect_if_due(self, keys: SessionKeys, agent_id: str, version_count: int) -> None:
         """Collect, where the session has so many versions that it pays, and not too often."""
-        if version_count <= self.keep_versions + max(8, self.keep_versions // 4):
+        if not self.is_due(version_count):
             return
         now = time.monotonic()
         if now < self._not_before.get(keys.session_id, 0.0):

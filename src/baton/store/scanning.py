@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
     from baton.binary_redis import BinaryRedis
 
-SCAN_COUNT: Final = 1_000
+# Half a millisecond of the server; of a busy machine's, a few.
+SCAN_COUNT: Final = 500
 
 
 def scan_sessions(client: BinaryRedis, pattern: str) -> Iterator[list[str]]:
-    """Ids of the sessions that have a key like `pattern`, at most a thousand at a time.
+    """Ids of the sessions that have a key like `pattern`, at most five hundred at a time.
 
-    It costs the server about 2 ms for each thousand of all its keys. Raises redis-py's errors.
+    It costs the server about 1 ms for each thousand of all its keys. Raises redis-py's errors.
     """
     batch: list[str] = []
     for key in client.scan_iter(match=pattern, count=SCAN_COUNT):

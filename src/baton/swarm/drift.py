@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
 SLICE: Final = 500
-SCAN_COUNT: Final = 1_000
+SCAN_COUNT: Final = 500
 # A registration writes the record, and then the index.
 UNTOUCHED_SECONDS: Final = 3_600
 

@@ -73,6 +73,7 @@ def test_options_expire_each_sweep_with_its_period():
         routes.SEAL_AUDIT,
         routes.AGE,
         routes.RECONCILE,
+        routes.COLLECT,
         routes.ARCHIVE_DUE,
         routes.ARCHIVE_SETTLE,
         routes.ARCHIVE_PURGE,

@@ -43,14 +43,16 @@ for id = first, left - 1 do
   redis.call('UNLINK', base .. ':chunks:' .. number_text(id))
 end
 local id = fields[4] or deletion
+local now_ms = math.floor(redis_now_us() / 1000)
 if state ~= 'deleting' then
   id = deletion
-  append_audit(base, {at = math.floor(redis_now_us() / 1000), agent = agent,
+  append_audit(base, {at = now_ms, agent = agent,
                       operation = 'deleted', version = fields[3] or '', caller = caller,
                       details = {chunks = left}})
 end
 if first > 0 then
-  redis.call('HSET', base, 'state', 'deleting', 'deletion', id, 'next_chunk', number_text(first))
+  redis.call('HSET', base, 'state', 'deleting', 'deletion', id, 'next_chunk', number_text(first),
+             'deleting_at', number_text(now_ms))
   return {0, first}
 end
 for _, suffix in ipairs(SMALL_KEYS) do

@@ -34,6 +34,7 @@ local function content_life_ms(is_chunk)
   return left_ms > 0 and left_ms or own_backstop_ms(base, backstop_ms)
 end
 
+local small_ms, chunk_ms = content_life_ms(false), content_life_ms(true)
 local given = 0
 for i = 3, #ARGV do
   local suffix = ARGV[i]
@@ -45,7 +46,7 @@ for i = 3, #ARGV do
   elseif string.sub(suffix, 1, 9) == ':staging:' then
     given = given + give(key, STAGING_MS)
   elseif not held then
-    given = given + give(key, content_life_ms(string.sub(suffix, 1, 8) == ':chunks:'))
+    given = given + give(key, string.sub(suffix, 1, 8) == ':chunks:' and chunk_ms or small_ms)
   end
 end
 return given
