@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from baton import routes
 from baton.embedded import EmbeddedRedis
 from config.settings import AppSettings
+from workers import lifeline
 from workers.pools import Pool, pools, worker_command
 from workers.supervisor import Backoff, Child, Program, Supervisor
 
@@ -55,7 +56,7 @@ def worker_pools(settings: AppSettings, **variables: str) -> Iterator[None]:
 
     `variables` are added to their environment.
     """
-    with _lifeline() as lifeline_fd:
+    with lifeline.opened() as lifeline_fd:
         programs = [_program(pool, settings) for pool in pools(settings) if pool.name in _POOLS]
         supervisor = Supervisor(
             programs=programs,
@@ -105,17 +106,6 @@ def _environment(settings: AppSettings, lifeline_fd: int) -> dict[str, str]:
         "BATON_LIFELINE_FD": str(lifeline_fd),
         "BATON_WARM_SHUTDOWN_SECONDS": "5",
     }
-
-
-@contextlib.contextmanager
-def _lifeline() -> Iterator[int]:
-    """A pipe whose end tells the workers that the bench is gone, however it went."""
-    theirs, ours = os.pipe()
-    try:
-        yield theirs
-    finally:
-        os.close(theirs)
-        os.close(ours)
 
 
 def _wait_ready(supervisor: Supervisor) -> None:

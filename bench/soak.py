@@ -30,6 +30,7 @@ from bench.soak_faults import Faults
 from bench.soak_load import STOCK_APPS, BatonLoad, Load, StockLoad, Verdict
 from bench.soak_site import redis_behind_proxy
 from config.settings import AppSettings
+from workers import lifeline
 from workers.pools import beat_command, pools, worker_command
 from workers.supervisor import Backoff, Program, Supervisor
 
@@ -132,7 +133,7 @@ def _contestant(
     with (
         tempfile.TemporaryDirectory(prefix="baton-soak-") as temporary,
         redis_behind_proxy(Path(temporary)) as (server, proxy),
-        _lifeline() as lifeline_fd,
+        lifeline.opened() as lifeline_fd,
         contextlib.ExitStack() as stack,
     ):
         site = _Site(
@@ -249,17 +250,6 @@ def _supervisor(site: _Site, programs: list[Program], environment: dict[str, str
         say=lambda _: None,
         pass_fds=(site.lifeline_fd,),
     )
-
-
-@contextlib.contextmanager
-def _lifeline() -> Iterator[int]:
-    """A pipe whose end tells Baton's workers that the soak is gone, however it went."""
-    theirs, ours = os.pipe()
-    try:
-        yield theirs
-    finally:
-        os.close(theirs)
-        os.close(ours)
 
 
 def _ignore_sockets(folder: str, names: list[str]) -> list[str]:
