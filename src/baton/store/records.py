@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Action = Literal["accepted", "merged", "accepted_with_divergence", "rejected", "merge_required"]
 Policy = Literal["merge", "last_write_wins", "reject"]
+"""What becomes of concurrent writes.
+
+`merge`: their changes are combined, and what cannot be is kept as a pending revision
+(`merge_required`). `last_write_wins`: the later one replaces the other, which stays in the history.
+`reject`: nothing is stored.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,9 @@ class ContextWrites(EnvelopeImports, ConflictResolution):
             version: the new version; None: the head's next by `bump`, `1.0.0` at first. Where
                 another writer came between and reached it, the next above the head.
             bump: which part of the version goes up.
-            policy: what becomes of concurrent writes. `merge`: their changes are combined, and
-                what cannot be is kept as a pending revision (`merge_required`).
-                `last_write_wins`: this one replaces the other, which stays in the history.
-                `reject`: nothing is stored.
+            policy: what becomes of concurrent writes; see `Policy`.
             metadata: JSON of at most 64 KiB about this version; None: as the version before.
-            sealed: a session that begins with this write is sealed, and stays so. Each later
-                write to a sealed session is sealed too, whatever this says.
+            sealed: a session that begins with it is sealed; one that is sealed stays so anyway.
             content_type: `application/json` merges as a document, and takes nothing but JSON.
                 None: as the version before, `text/plain` at first.
             operation_id: a name for this write; asked again under the same name, it answers what
@@ -83,16 +79,13 @@ class ContextWrites(EnvelopeImports, ConflictResolution):
             StoreUnavailableError: Redis did not answer; the write may or may not have happened,
                 and repeating it under one `operation_id` is safe.
         """
-        if policy not in get_args(Policy):
-            raise InvalidInputError("policy", " or ".join(get_args(Policy)), policy)
         base, explicit = _place(base_version, version, bump)
-        draft = self._parts.draft(session_id, content, agent_id, operation_id)
         draft = replace(
-            draft,
+            self._parts.draft(session_id, content, agent_id, operation_id),
             base=base,
             explicit=explicit,
             bump=bump,
-            policy=policy,
+            policy=_checked_policy(policy),
             metadata=None if metadata is None else checked_metadata(metadata),
             content_type=checked_type(content_type),
             sealed=sealed,
@@ -277,6 +270,12 @@ class ContextWrites(EnvelopeImports, ConflictResolution):
                 f"session {keys.session_id} is not sealed; what comes from a sealed session "
                 "stays in one"
             )
+
+
+def _checked_policy(policy: Policy) -> Policy:
+    if policy not in get_args(Policy):
+        raise InvalidInputError("policy", " or ".join(get_args(Policy)), policy)
+    return policy
 
 
 def _place(base_version: str | None, version: str | None, bump: Bump) -> tuple[str, Version | None]:
