@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from baton.redaction import values
@@ -15,85 +16,141 @@ if TYPE_CHECKING:
     from baton.redaction.subject import Subject
 
 _SAID: Final = rf"(?:{PASSWORDS}|pass|pw|secret|token|auth|(?:api[ -]?)?key)"
-# Each ends where the value begins. The value is an option's, so any word may be one.
-_OPTIONS: Final = compile_anchor(
-    r"\bsshpass\s+-p\s*"
-    r"|\b(?:docker|podman|helm registry|skopeo|az|twine|oc|buildah)\s[^\n"
-    r"|;&]{1,100}\s(?:-p|--password)[ =]"
-    r"|\bmysql(?:dump|admin|import)?\s[^\n|;&]{0,80}-p"
-    r"|\bredis-cli\s[^\n|;&]{0,80}-a\s+|\bAUTH\s+"
-    r"|\bhtpasswd\s+-\w*b\w*\s+\S{1,80}\s+\S{1,40}\s+"
-    r"|\s-pass(?:in|out)?\s+pass:"
-    r"|\bldap\w+\s[^\n|;&]{0,80}\s-w\s+"
-    r"|\bsmbclient\s[^\n|;&]{0,80}-U\s+['\"]?[\w\\.-]{1,40}%"
-    r"|\bmosquitto_\w+\s[^\n|;&]{0,80}-P\s+"
-    r"|\bmc alias set\s+\S{1,40}\s+\S{1,120}\s+\S{1,60}\s+"
-    r"|\s--?[a-z-]{0,20}(?:password|passwd|passphrase|secret|token|api-key)\s+"
-    r"|\blogin\s+\S{1,80}\s+password\s+|^\s*(?:login\s+\S{1,80}\s+)?password\s+"
-    r"|(?m:^)\s*(?:requirepass|masterauth|password)\s+|\s>(?:\b|$)"
-    r"|secret_access_key\s+|_authToken\s+|\b(?:setx|set -\w{1,3})\s+\w*(?:KEY|TOKEN"
-    r"|SECRET|PASS\w{0,5})\s+"
+# An option, and what the line has in front of it; the value stands behind it, and any word may be
+# one. An anchor is the option alone: programs are looked for by `re`, in a bounded part of the line.
+_OPTIONS: Final = (
+    (r"\bsshpass\s{1,4}-p\s?", ""),
+    (r"\s(?:-p|--password)[ =]", r"\b(?:docker|podman|helm registry|skopeo|az|twine|oc|buildah)\s"),
+    (r"\s-p", r"\bmysql(?:dump|admin|import)?\s|\b7z[ar]?\s"),
+    (r"\s-a\s{1,4}", r"\bredis-cli\s"),
+    (r"\bAUTH\s{1,4}", ""),
+    (r"\s-pass(?:in|out)?\s{1,4}pass:", ""),
+    (r"\s-w\s{1,4}", r"\bldap\w{1,12}\s"),
+    (r"%", r"\bsmbclient\s[^\n|;&]{0,80}-U\s{1,4}['\"]?[\w\\.-]{1,40}\Z"),
+    (r"\s-P\s{1,4}", r"\bmosquitto_\w{1,8}\s|\bunzip\s|\bzip\s"),
+    (r"\s--?[a-z-]{0,20}(?:password|passwd|passphrase|secret|token|api-key)\s{1,4}", ""),
+    (r"\spassword\s{1,4}", r"(?:^|\blogin\s{1,4}\S{1,80})\s{0,40}\Z"),
+    (r"^\s{0,8}password\s{1,4}", ""),
+    (r"\b(?:requirepass|masterauth)\s{1,4}", r"^\s{0,40}\Z"),
+    (r"\s>", ""),
+    (r"secret_access_key\s{1,4}|_authToken\s{1,4}", ""),
+    (r"\b(?:setx|set -\w{1,3})\s{1,4}\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s{1,4}", ""),
+)
+_OPTION: Final = compile_anchor("|".join(option for option, _ in _OPTIONS))
+_OPTION_AND_LEFT: Final = tuple(
+    (re.compile(option.encode()), re.compile(left.encode(), re.MULTILINE) if left else None)
+    for option, left in _OPTIONS
+)
+_LEFT_BYTES: Final = 160
+_END_OF_COMMAND: Final = (b"\n", b"\f", b"|", b";", b"&")
+# Commands that have the value as their second or third word.
+_WORDS_BEFORE: Final = compile_anchor(r"\bhtpasswd\s|\bmc alias set\s")
+_BEFORE_VALUE: Final = re.compile(
+    rb"htpasswd\s{1,4}-\w{0,8}?b\w{0,8}\s{1,4}\S{1,80}\s{1,4}\S{1,40}\s{1,4}"
+    rb"|mc alias set\s{1,4}\S{1,40}\s{1,4}\S{1,120}\s{1,4}\S{1,60}\s{1,4}"
 )
 _OPTION_CUE: Final = (
-    r"\s-(?:p|a|w\s)|\bAUTH\s|htpasswd|smbclient|mosquitto|\bmc\s|\blogin\s|requirepass|masterauth"
-    r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|--?[a-z-]{0,20}(?:pass|secret"
-    r"|token|api-key)"
-    r"|\spassword\s|^password\s"
+    r"\s-(?:p|a|w)|\bAUTH\s|smbclient|\s-P|requirepass|masterauth"
+    r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|-(?:password|passwd|passphrase|secret"
+    r"|token|api-key)\s|\spassword\s|^password\s"
 )
 _CALL_CUE: Final = (
     r"\bauth\s?=|Credential|BasicAuth|PasswordAuth|\.login\(|pass\w{0,16}[\"']\)|twilio"
     r"|SecureString|IDENTIFIED|PASSWORD\s?\(?\s?'|AccountKey\(|hmac\.new"
 )
 _TALK_CUE: Final = rf"\b(?:{_SAID})(?: |:? {{1,2}}|\t)"
-_PAIRS: Final = compile_anchor(
-    r"""\b(?:curl|wget|http|https|xh)\s[^\n|;]{0,120}?-(?:u|a|-user"""
-    r"""|-proxy-user)[ =]?['"]?[\w@.+-]{1,64}:"""
-    r"""|\s-u\s?['"]?[\w@.+-]{1,64}:"""
+_PAIR: Final = compile_anchor(r"""\s-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]""")
+_PAIR_FORM: Final = re.compile(
+    rb"""\s-(u|a|-user|-proxy-user)([ =]?)['"]?[\w@.+-]{1,64}+:"""
 )
-# A literal in code, in the place of a password.
-_CALLS: Final = compile_anchor(
-    r"""\bauth\s?=\s?\(\s?["'][^"'\n]{1,64}["'],\s?"""
+_PAIR_LEFT: Final = re.compile(rb"\b(?:curl|wget|http|https|xh)\s")
+# A literal in code, in the place of a password: after another one, or alone.
+_SECONDS: Final = compile_anchor(
+    r"""\bauth\s?=\s?\(\s?["']"""
     r"""|\b(?:NetworkCredential|UsernamePasswordCredentials|HTTPBasicAuth|BasicAuth"""
-    r"""|PasswordAuthentication|SetBasicAuth)\(\s?["'][^"'\n]{1,64}["'],\s?"""
-    r"""|\.login\(\s?["'][^"'\n]{1,64}["'],\s?"""
-    r"""|(?i:pass(?:word|wd)?\w{0,8}["']\)?\)\.(?:send_keys|fill|type|setvalue)\()"""
-    r"""|(?i:\bTwilio[\w:.]{0,30}\(\s?["']AC[0-9a-f]{32}["'],\s?)"""
+    r"""|PasswordAuthentication|SetBasicAuth)\(\s?["']"""
+    r"""|\.login\(\s?["']"""
+    r"""|(?i:\bTwilio[\w:.]{0,30}\(\s?["']AC)"""
+)
+_FIRST: Final = re.compile(rb"""[^"'\n]{1,64}+["'],\s?""")
+_CALLS: Final = compile_anchor(
+    r"""(?i:pass(?:word|wd)?\w{0,8}["']\)?\)\.(?:send_keys|fill|type|setvalue)\()"""
     r"""|\bConvertTo-SecureString\s+(?:-String\s+)?"""
-    r"""|(?i:\bIDENTIFIED\s+(?:WITH\s+\w{1,40}\s+)?BY\s+(?:PASSWORD\s+)?)"""
+    r"""|(?i:\bIDENTIFIED\s+(?:WITH\s+\w+\s+)?BY\s+(?:PASSWORD\s+)?)"""
     r"""|(?i:\bPASSWORD\s?\(?\s?)(?:')"""
     r"""|\bAccountKey\("""
     r"""|\bhmac\.new\(\s?"""
 )
+_IS: Final = "(?:is|was|are|ist|lautet|est|es|é|è)(?: now| jetzt)?:?[ \\t]{1,2}"
 _TALK: Final = compile_anchor(
-    rf"\b{_SAID}(?: (?:for|from|of|to)(?: \w{{1,20}}){{1,3}})? (?:is|was|are|ist|lautet"
-    rf"|est|es|é|è)(?: now| jetzt)?:?[ \t]{{1,2}}"
+    rf"\b{_SAID} (?:for|from|of|to|is|was|are|ist|lautet|est|es|é|è)\b"
+    rf"|\b{_SAID} (?:é|è) "
     rf"|\b{_SAID}:?[ \t]{{1,2}}(?:[\"'`]|“|«)"
     rf"|\b(?:{PASSWORDS}|pass)[ \t]{{1,2}}",
     ignore_case=True,
 )
+_TALK_FORM: Final = re.compile(
+    (
+        rf"{_SAID}(?: (?:for|from|of|to)(?: \w{{1,20}}+){{1,3}}?)? {_IS}"
+        rf"|{_SAID}:?[ \t]{{1,2}}(?:[\"'`]|“|«)"
+        rf"|(?:{PASSWORDS}|pass)[ \t]{{1,2}}"
+    ).encode(),
+    re.IGNORECASE,
+)
 _SAID_AFTER: Final = compile_anchor(
-    rf"\S{{6,64}} is (?:the|my|our|your) (?:new |old )?{_SAID}\b", ignore_case=True
+    rf"\S is (?:the|my|our|your) (?:new |old )?{_SAID}\b", ignore_case=True
 )
-_PIPED: Final = compile_anchor(
-    r"""\becho\s+(?:-n\s+)?["'][^"'\n]{3,64}["']\s?\|\s?(?:sudo\s+-S|docker login|passwd"""
-    r"""|chpasswd)\b"""
+_MAX_SAID_BYTES: Final = 64
+_MAX_FORM_BYTES: Final = 160
+_PIPED: Final = compile_anchor(r"""\becho\s{1,4}(?:-n\s{1,4})?["']""")
+_PIPED_FORM: Final = re.compile(
+    rb"""([^"'\n]{3,64}+)["']\s?\|\s?(?:sudo\s{1,4}-S|docker login|passwd|chpasswd)\b"""
 )
+
+
+def _line_before(view: bytes, at: int) -> bytes:
+    """What the command's line has in front of `at`, as far as anything there is looked for."""
+    first = max(0, at - _LEFT_BYTES)
+    return view[max([first, *(view.rfind(mark, first, at) + 1 for mark in _END_OF_COMMAND)]) : at]
+
+
+def _is_option(view: bytes, start: int, end: int) -> bool:
+    """Whether the option is one that has a password, by what its line begins with."""
+    before = None
+    for option, left in _OPTION_AND_LEFT:
+        if option.fullmatch(view, start, end):
+            if left is None:
+                return True
+            at = start + view[start : start + 1].isspace()
+            before = _line_before(view, at) if before is None else before
+            if left.search(before):
+                return True
+    return False
+
+
+def _judge_words(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
+    found = _BEFORE_VALUE.match(subject.view, start)
+    return _judge_value(subject, found.end()) if found else ()
 
 
 def _judge_option(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    value = values.read_value(view, end)
+    if view[end - 1 : end] == b">" and not _is_acl_line(view, start):
+        return ()
+    return _judge_value(subject, end) if _is_option(view, start, end) else ()
+
+
+def _judge_value(subject: Subject, at: int) -> Sequence[Candidate]:
+    view = subject.view
+    value = values.read_value(view, at)
     if value is None:
         return ()
     text = value.text(view)
-    acl = view[start:end].endswith(b">")
     if len(text) < 4 or values.is_no_value(text) or values.is_reference(text):
         return ()
     if text.startswith((b"-", b"|", b"/", b"<", b">")) or (
         not value.quote and not values.is_mixed(text)
     ):
-        return ()
-    if acl and not _is_acl_line(view, start):
         return ()
     return (Candidate(value.start, value.end, "password", "option", RANK_NAMED),)
 
@@ -104,15 +161,27 @@ def _is_acl_line(view: bytes, start: int) -> bool:
     return b"user " in view[line:start].lower() and b" on" in view[line : start + 1]
 
 
-def _judge_pair(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
+def _judge_pair(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
     view = subject.view
-    value = values.read_value(view, end)
+    pair = _PAIR_FORM.match(view, start)
+    if pair is None:
+        return ()
+    alone = pair[1] == b"u" and pair[2] != b"="
+    if not alone and not _PAIR_LEFT.search(_line_before(view, start + 1)):
+        return ()
+    value = values.read_value(view, pair.end())
     if value is None:
         return ()
     text = value.text(view)
     if text.isdigit() or values.is_no_value(text) or values.is_reference(text):
         return ()
     return (Candidate(value.start, value.end, "password", "option", RANK_NAMED),)
+
+
+def _judge_second(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
+    view = subject.view
+    first = _FIRST.match(view, end)
+    return _judge_call(subject, first.end() - 1, first.end()) if first else ()
 
 
 def _judge_call(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
@@ -127,8 +196,12 @@ def _judge_call(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     return (Candidate(value.start, value.end, "password", "call", RANK_NAMED),)
 
 
-def _judge_talk(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
+def _judge_talk(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
     view = subject.view
+    form = _TALK_FORM.match(view, start, start + _MAX_FORM_BYTES)
+    if form is None:
+        return ()
+    end = form.end()
     quoted = view[end - 1 : end] in {b'"', b"'", b"`", b"\x9c", b"\xab"}
     begin = end - (
         3 if view[end - 1 : end] == b"\x9c" else 2 if view[end - 1 : end] == b"\xab" else 1
@@ -160,31 +233,32 @@ def _is_said(text: bytes, said: bytes, *, quoted: bool) -> bool:
     return strong and not text.startswith((b"(", b"#", b"@", b"=", b":", b"$"))
 
 
-def _judge_said_after(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
+def _judge_said_after(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
     view = subject.view
-    until = view.find(b" ", start, end)
-    text = view[start:until].strip(b"\"'`,;:")
-    strong = values.is_mixed(text) and values.has_digit(text)
+    words = view[max(0, start + 1 - _MAX_SAID_BYTES) : start + 1].split()
+    text = words[-1].strip(b"\"'`,;:") if words else b""
+    strong = len(text) >= 5 and values.is_mixed(text) and values.has_digit(text)
     if not strong or values.is_no_value(text) or values.is_reference(text):
         return ()
-    begin = view.find(text, start, end)
+    begin = view.rfind(text, 0, start + 1)
     return (Candidate(begin, begin + len(text), "password", "said", RANK_NAMED),)
 
 
-def _judge_piped(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
+def _judge_piped(subject: Subject, _start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    quotes = [at for at in range(start, end) if view[at : at + 1] in {b'"', b"'"}]
-    begin, until = quotes[0] + 1, quotes[-1]
-    if begin >= until or values.is_no_value(view[begin:until]):
+    piped = _PIPED_FORM.match(view, end)
+    if piped is None or values.is_no_value(piped[1]):
         return ()
-    return (Candidate(begin, until, "password", "option", RANK_NAMED),)
+    return (Candidate(piped.start(1), piped.end(1), "password", "option", RANK_NAMED),)
 
 
 DETECTORS: Final = (
-    Detector(_OPTION_CUE, _OPTIONS, _judge_option, units=4),
-    Detector(r"\s-(?:[ua]|-user|-proxy)", _PAIRS, _judge_pair, units=2),
-    Detector(_CALL_CUE, _CALLS, _judge_call, units=2),
-    Detector(_TALK_CUE, _TALK, _judge_talk, units=3),
-    Detector(r" is (?:the|my|our|your) ", _SAID_AFTER, _judge_said_after),
-    Detector(r"\becho\s", _PIPED, _judge_piped),
+    Detector(_OPTION_CUE, _OPTION, _judge_option, units=14),
+    Detector(r"htpasswd|\bmc\s", _WORDS_BEFORE, _judge_words, units=8),
+    Detector(r"\s-(?:[ua]|-user|-proxy)", _PAIR, _judge_pair, units=8),
+    Detector(_CALL_CUE, _SECONDS, _judge_second, units=8),
+    Detector(_CALL_CUE, _CALLS, _judge_call, units=8),
+    Detector(_TALK_CUE, _TALK, _judge_talk, units=12),
+    Detector(r" is (?:the|my|our|your) ", _SAID_AFTER, _judge_said_after, units=8),
+    Detector(r"\becho\s", _PIPED, _judge_piped, units=4),
 )

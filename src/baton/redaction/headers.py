@@ -23,7 +23,8 @@ _ANCHOR: Final = compile_anchor(
     r"|\b(?:bearer|basic)[ \t]{1,4}",
     ignore_case=True,
 )
-_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{4,8192}+")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{4,256}+")
+_TAIL: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{0,8192}+")
 
 
 def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
@@ -35,7 +36,9 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     scheme = view[max(start, end - 8) : end].rstrip().lower()
     if not _is_credential(text, scheme) or values.is_no_value(text):
         return ()
-    return (Candidate(end, end + len(text), "authorization", "header", RANK_HEADER),)
+    tail = _TAIL.match(view, token.end())
+    until = tail.end() if tail is not None and tail[0] else end + len(text)
+    return (Candidate(end, until, "authorization", "header", RANK_HEADER),)
 
 
 def _is_credential(text: bytes, scheme: bytes) -> bool:
@@ -52,4 +55,4 @@ def _is_pair(text: bytes) -> bool:
         return False
 
 
-DETECTOR: Final = Detector(r"authorization|bearer|basic", _ANCHOR, _judge, units=2)
+DETECTOR: Final = Detector(r"authorization|bearer|basic", _ANCHOR, _judge, units=10)

@@ -22,8 +22,7 @@ _SUFFIX: Final = r"(?:[_-]?(?:value|plain|hash|prod|dev|test|live|old|new|curren
 _CLOSE: Final = r"""["'`\]\x02\x03]{0,6}"""
 _SEPARATOR: Final = (
     r"(?:"
-    r"[ \t]{0,8}:[ \t]{0,4}[A-Za-z&<>\[\]'.:]{1,24}[ \t]{1,4}=[ \t]{0,8}"  # name: Type = value
-    r"|[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
+    r"[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
     r"""|["'\x03 ]{1,4}value["'\x03]{0,2}[ \t]{0,2}[=:][ \t]{0,2}"""
     r"|\s{1,40}value:[ \t]{1,8}"  # the next line of a Kubernetes env
     r"|[ \t]{0,4}\{\s{1,40}default[ \t]{0,8}=[ \t]{0,8}"
@@ -35,6 +34,7 @@ _ANCHOR: Final = compile_anchor(
     rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth){_SUFFIX}{_CLOSE}{_SEPARATOR}",
     ignore_case=True,
 )
+_TYPED: Final = re.compile(rb"[A-Za-z&<>\[\]'.:]{1,24}+[ \t]{1,4}=[ \t]{0,8}")  # name: Type = value
 _CUE: Final = rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth"
 _PASSWORD: Final = re.compile(rf"(?:{PASSWORDS}|{_SHORT})".encode(), re.IGNORECASE)
 _NAMED_KEY: Final = re.compile(KEYS.encode(), re.IGNORECASE)
@@ -64,6 +64,8 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     kind = _kind(view, start, end)
     if kind is None:
         return ()
+    if typed := _TYPED.match(view, end):
+        end = typed.end()
     if view.startswith(b"[", end) and kind == "password":
         return [
             _candidate(each, kind)
@@ -205,4 +207,4 @@ def _candidate(value: Value, kind: str) -> Candidate:
     return Candidate(value.start, value.end, told, "named", RANK_NAMED)
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=5)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=14)

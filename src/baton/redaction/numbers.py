@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 _SOCIAL: Final = r"(?i:\bssns?\b|\bsocial\b|\bsoc\. ?sec\b|\btaxpayer id)"
 _SSN: Final = compile_anchor(
-    rf"\b\d{{3}}-\d{{2}}-\d{{4}}\b|{_SOCIAL}[^\d\n]{{0,40}}\d{{3}}[ .-]?\d{{2}}[ .-]?\d{{4}}\b"
+    rf"\b\d{{3}}-\d{{2}}-\d{{4}}\b|{_SOCIAL}"
 )
+_CALLED_SO: Final = re.compile(rb"[^\d\n]{0,40}+(\d{3}[ .-]?\d{2}[ .-]?\d{4})\b")
 _BLANK: Final = r"(?:[ -]|\xc2\xa0)?"
 _CARD: Final = compile_anchor(
     rf"\b[2-6]\d{{3}}{_BLANK}\d{{4}}{_BLANK}\d{{4}}{_BLANK}\d{{4}}(?:{_BLANK}\d{{3}})?\b"
@@ -26,7 +27,6 @@ _CARD: Final = compile_anchor(
 _ISSUERS: Final = re.compile(
     rb"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|30[0-5]|3[689]|35(?:2[89]|[3-8])|6011|64[4-9]|65|62|60|81"
 )
-_NINE: Final = re.compile(rb"\d{3}[ .-]?\d{2}[ .-]?\d{4}$")
 _SOCIAL_WORD: Final = re.compile(_SOCIAL.encode())
 # What a number is, if one of these stands in front of it.
 _OTHER_NUMBER: Final = re.compile(
@@ -35,18 +35,23 @@ _OTHER_NUMBER: Final = re.compile(
     rb"issn|score|ratio|seq|imei|number)\b[^\d\n]{0,14}$"
 )
 _LEFT_BYTES: Final = 40
+_NO_DIGITS: Final = bytes(byte for byte in range(256) if not 48 <= byte <= 57)
+# Each digit -> the digit that Luhn's check takes for it where it counts twice.
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
 _NO_NEIGHBOURS: Final = frozenset(b"-_.+/$#:=x")
 
 
 def _judge_ssn(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    nine = _NINE.search(view, max(start, end - 13), end)
-    if nine is None:
-        return ()
-    named = nine.start() != start or _SOCIAL_WORD.search(view, max(0, start - _LEFT_BYTES), start)
-    if not named and not _is_ssn(view, nine.start(), end):
-        return ()
-    return (Candidate(nine.start(), end, "ssn", "ssn", RANK_NUMBER),)
+    if not 48 <= view[start] <= 57:
+        called = _CALLED_SO.match(view, end)
+        if called is None:
+            return ()
+        start, end = called.span(1)
+    elif not _SOCIAL_WORD.search(view, max(0, start - _LEFT_BYTES), start):
+        if not _is_ssn(view, start, end):
+            return ()
+    return (Candidate(start, end, "ssn", "ssn", RANK_NUMBER),)
 
 
 def _is_ssn(view: bytes, start: int, end: int) -> bool:
@@ -61,7 +66,7 @@ def _is_ssn(view: bytes, start: int, end: int) -> bool:
 
 def _judge_card(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    digits = bytes(byte for byte in view[start:end] if 48 <= byte <= 57)
+    digits = view[start:end].translate(None, _NO_DIGITS)
     if not _ISSUERS.match(digits) or not _luhn(digits) or len(set(digits)) == 1:
         return ()
     if _touches(view, start, end):
@@ -83,14 +88,11 @@ def _touches(view: bytes, start: int, end: int) -> bool:
 
 
 def _luhn(digits: bytes) -> bool:
-    total = 0
-    for at, byte in enumerate(reversed(digits)):
-        digit = byte - 48
-        total += digit if at % 2 == 0 else sum(divmod(2 * digit, 10))
-    return total % 10 == 0
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return (sum(digits[-1::-2]) + sum(doubled) - 48 * len(digits)) % 10 == 0
 
 
 DETECTORS: Final = (
-    Detector(r"\d{2}-\d{4}|\bssn|\bsoc|taxpayer", _SSN, _judge_ssn, units=5),
-    Detector(r"\b\d{4}[ \xc2-]?[\xa0]?\d{4}", _CARD, _judge_card, units=3),
+    Detector(r"\d{2}-\d{4}|\bssn|\bsoc|taxpayer", _SSN, _judge_ssn, units=9),
+    Detector(r"\b\d{4}[ \xc2-]?[\xa0]?\d{4}", _CARD, _judge_card, units=8),
 )

@@ -47,4 +47,4 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     return (Candidate(begin, until, KIND, "key_block", RANK_CERTAIN),)
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=3)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=12)

@@ -18,8 +18,8 @@ from baton.redaction import (
     private_keys,
     provider_keys,
 )
-from baton.redaction.finding import Finding, replacement_of
-from baton.redaction.json_text import JsonFitter, is_json
+from baton.redaction.finding import WITHHELD, Finding, replacement_of
+from baton.redaction.json_text import Fitted, JsonFitter, is_json
 from baton.redaction.resolving import without_overlaps
 from baton.redaction.rules import Rules
 from baton.redaction.scanning import Detectors, scan
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _DETECTORS: Final = Detectors(
     (
         private_keys.DETECTOR,
-        provider_keys.DETECTOR,
+        *provider_keys.DETECTORS,
         headers.DETECTOR,
         named_values.DETECTOR,
         *commands.DETECTORS,
@@ -108,13 +108,14 @@ def redact_slice(text: str, findings: Sequence[Finding], start: int, end: int) -
     """`text[start:end]` with the findings in it replaced.
 
     `findings` are all of `text`. One that the slice cuts is replaced as a whole in each slice that
-    has a part of it.
+    has a part of it. What was withheld is one mark, in JSON too: a slice is no JSON.
     """
     pieces, at = [], start
     for finding in findings[bisect_right(findings, start, key=_END) :]:
         if finding.start >= end:
             break
-        pieces += [text[at : finding.start], finding.replacement]
+        mark = replacement_of(WITHHELD) if finding.kind == WITHHELD else finding.replacement
+        pieces += [text[at : finding.start], mark]
         at = finding.end
     return "".join([*pieces, text[at:end]])
 
@@ -163,23 +164,15 @@ def _find(text: str, content_type: str, rules: Rules) -> list[Finding]:
     if is_json(text):
         fitted = list(JsonFitter(subject).fit(candidates))
     else:
-        fitted = [(each, False) for each in candidates]
+        fitted = [Fitted(each, None) for each in candidates]
     return _findings(subject, fitted)
 
 
-def _findings(subject: Subject, fitted: Sequence[tuple[Candidate, bool]]) -> list[Finding]:
+def _findings(subject: Subject, fitted: Sequence[Fitted]) -> list[Finding]:
     ends = [offset for each, _ in fitted for offset in (each.start, each.end)]
     chars = subject.char_offsets(ends)
-    found = []
-    for number, (each, is_number) in enumerate(fitted):
-        replacement = replacement_of(each.kind)
-        found.append(
-            Finding(
-                each.kind,
-                chars[2 * number],
-                chars[2 * number + 1],
-                f'"{replacement}"' if is_number else replacement,
-                each.rule,
-            )
-        )
-    return found
+    return [
+        Finding(each.kind, start, end, shown or replacement_of(each.kind), each.rule)
+        for (each, shown), start, end in zip(fitted, chars[::2], chars[1::2], strict=True)
+        if start < end
+    ]

@@ -66,7 +66,7 @@ def _detector(name: str, pattern: str) -> Detector:
         begin, until = subject.whole_characters(start, end)
         return (Candidate(begin, until, name, "own", RANK_HEADER),) if end > start else ()
 
-    return Detector("", regex, judge, on_view=False)
+    return Detector("", regex, judge, units=6, on_view=False)
 
 
 def _compile(name: str, pattern: str) -> re2._Regexp:

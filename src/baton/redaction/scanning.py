@@ -2,9 +2,13 @@
 
 One pass of RE2 over all cues tells which detectors have anything to do in a stretch; most have not.
 A pass takes two milliseconds a MB; each anchor that is found takes Python microseconds. So a text
-full of anchors is what costs time, and how many are looked at is bounded: where they stand too
-close for too long, the stretch is withheld as a whole. The time stays linear, and what was not
-looked at is not shown.
+full of anchors is what costs time, and how many are looked at is bounded: where a stretch has more
+than is allowed, it is withheld as a whole. The time stays linear, and what was not looked at is
+not shown.
+
+RE2 is linear, yet fifty times slower once its automaton does not fit its memory. So that anchors
+keep it small, they count nothing that may begin anew while it is counted: what stands far from an
+anchor is the judge's to read, with patterns that are bounded.
 """
 
 from __future__ import annotations
@@ -21,13 +25,16 @@ if TYPE_CHECKING:
     from baton.redaction.subject import Subject
 
     Judge = Callable[[Subject, int, int], Sequence[Candidate]]
+    Looks = list[tuple[Judge, list[tuple[int, int]]]]
 
 STRETCH_BYTES: Final = 8 * 1024
 # An anchor that begins in a stretch may end beyond it by so much.
 OVERLAP_BYTES: Final = 1024
-# A unit of work is some three microseconds. A text has so many, and one more for so many bytes.
-BURST_UNITS: Final = 2_048
-BYTES_PER_UNIT: Final = 128
+# A unit of work is some microsecond. A text has so many, and one more for so many bytes.
+BURST_UNITS: Final = 8_192
+BYTES_PER_UNIT: Final = 64
+# What an anchor costs that is found and not looked at.
+ANCHOR_UNITS: Final = 2
 # The automaton's cache; a smaller one makes RE2 fall back to an engine that is 50 times slower.
 _MEMORY_BYTES: Final = 16 * 1024 * 1024
 _BREAKS: Final = (b"\n", b" ", b",", b"&", b";")
@@ -45,7 +52,7 @@ class Detector(NamedTuple):
     cue: str
     anchor: re2._Regexp
     judge: Judge
-    units: int = 1
+    units: int = 4
     on_view: bool = True
 
 
@@ -53,19 +60,30 @@ class Detectors:
     """Detectors with their cues compiled; safe for threads."""
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
-        self._all = tuple(detectors)
+        self.all: Final = tuple(detectors)
         self._always = tuple(n for n, each in enumerate(detectors) if not each.cue)
         self._cued = tuple(n for n, each in enumerate(detectors) if each.cue)
         self._cues = re2.Set.SearchSet(_options(ignore_case=True))
         for number in self._cued:
-            self._cues.Add(self._all[number].cue.encode())
+            self._cues.Add(self.all[number].cue.encode())
         self._cues.Compile()
 
     def in_stretch(self, stretch: bytes) -> list[Detector]:
         """Those that may find something in it."""
         cued = self._cues.Match(stretch) if self._cued else None
         numbers = sorted([*self._always, *(self._cued[n] for n in cued or ())])
-        return [self._all[number] for number in numbers]
+        return [self.all[number] for number in numbers]
+
+
+class Allowance:
+    """The units of work that a text has left, as far as it has been read."""
+
+    def __init__(self) -> None:
+        self.spent = 0
+
+    def left(self, read_bytes: int) -> int:
+        """What may be spent now that so much of the text is read."""
+        return BURST_UNITS + read_bytes // BYTES_PER_UNIT - self.spent
 
 
 def compile_anchor(pattern: str, *, ignore_case: bool = False) -> re2._Regexp:
@@ -83,34 +101,57 @@ def _options(*, ignore_case: bool) -> re2.Options:
     return options
 
 
-def scan(subject: Subject, sets: Sequence[Detectors]) -> Iterator[Candidate]:
+def scan(
+    subject: Subject, sets: Sequence[Detectors], allowance: Allowance | None = None
+) -> Iterator[Candidate]:
     """What the detectors find, by stretches; within one, by detectors."""
-    spent = 0
+    allowance = allowance or Allowance()
     for start, end in _stretches(subject.view):
         stretch = subject.view[start : end + OVERLAP_BYTES]
         detectors = [each for detectors in sets for each in detectors.in_stretch(stretch)]
-        allowed = BURST_UNITS + end // BYTES_PER_UNIT - spent
-        found, units = _scan_stretch(subject, detectors, start, end, allowed)
-        spent += units
-        if units > allowed:
+        looks = _looks(subject, detectors, start, end, allowance)
+        if looks is None:
             yield Candidate(start, end, WITHHELD, "dense", RANK_CERTAIN)
         else:
-            yield from found
+            yield from _judged(subject, looks)
 
 
-def _scan_stretch(
-    subject: Subject, detectors: Sequence[Detector], start: int, end: int, allowed: int
-) -> tuple[list[Candidate], int]:
-    """What was found in a stretch, and its units of work: above `allowed` nothing is found."""
-    found: list[Candidate] = []
-    units = 0
+def _looks(
+    subject: Subject,
+    detectors: Sequence[Detector],
+    start: int,
+    end: int,
+    allowance: Allowance,
+) -> Looks | None:
+    """The anchors to look at, paid for; None where they are more than allowed: only found.
+
+    A stretch that is withheld costs little, so that what is dense leaves the rest its allowance.
+    """
+    allowed = allowance.left(end)
+    units = anchors = 0
+    looks: Looks = []
     for detector in detectors:
-        for anchor_start, anchor_end in _anchors(subject, detector, start, end):
+        spans: list[tuple[int, int]] = []
+        for span in _anchors(subject, detector, start, end):
             units += detector.units
+            anchors += 1
             if units > allowed:
-                return [], units
-            found += detector.judge(subject, anchor_start, anchor_end)
-    return found, units
+                allowance.spent += anchors * ANCHOR_UNITS
+                return None
+            spans.append(span)
+        looks.append((detector.judge, spans))
+    allowance.spent += units
+    return looks
+
+
+def _judged(subject: Subject, looks: Looks) -> Iterator[Candidate]:
+    """What the judges find; an anchor within what its own judge has found is no other one."""
+    for judge, spans in looks:
+        done = 0
+        for start, end in spans:
+            if start >= done and (found := judge(subject, start, end)):
+                done = found[-1].end
+                yield from found
 
 
 def _anchors(

@@ -24,6 +24,8 @@ _ESCAPES: Final = (
 )
 _PLAIN: Final = dict(_ESCAPES)
 _ESCAPED: Final = re.compile(rb"\\[\\nrt\"'/]")
+# In UTF-8, each character has one byte that is none of these.
+_CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 # A substitution takes half a microsecond an escape, `replace` a millisecond a MB for each kind.
 _RARE: Final = 64
 
@@ -40,12 +42,12 @@ class Subject:
         self._ascii = len(self.data) == len(text)
 
     def char_offsets(self, byte_offsets: list[int]) -> list[int]:
-        """The offsets, which ascend, in characters."""
+        """The offsets, which ascend, in characters; one within a character is the next one's."""
         if self._ascii:
             return byte_offsets
         chars, at, found = 0, 0, []
         for offset in byte_offsets:
-            chars += len(self.data[at:offset].decode(errors="surrogatepass"))
+            chars += len(self.data[at:offset].translate(None, _CONTINUATIONS))
             at = offset
             found.append(chars)
         return found

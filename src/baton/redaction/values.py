@@ -42,7 +42,7 @@ _FILLED_IN: Final = (
     b"\xe2\x80\xa2", b"process.env", b"os.environ", b"os.getenv", b"env.", b"var.", b"vars.",
     b"data.", b"local.", b"secrets.",
 )  # fmt: skip
-_FILL_IN_WORDS: Final = (b"placeholder", b"redacted", b"your_", b"your-")
+_FILL_IN_WORDS: Final = re.compile(rb"placeholder|redacted|your[_-]")
 _LEFT_OPEN: Final = (b"...", b"****", b"\xe2\x80\xa6")
 _PLACEHOLDER: Final = re.compile(
     rb"""(?x)
@@ -79,6 +79,7 @@ _LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
 _WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
 _ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 _NAME_LIKE: Final = re.compile(NAMES.encode(), re.IGNORECASE)
+_NAME_PART: Final = re.compile(b"|".join(NAME_PARTS))
 _TALK: Final = re.compile(TALK.encode(), re.IGNORECASE)
 
 
@@ -144,7 +145,7 @@ def is_no_value(value: bytes) -> bool:
     lowered = value.lower()
     if lowered.startswith(_FILLED_IN) or lowered in STOP_WORDS:
         return True
-    if lowered.endswith(_LEFT_OPEN) or any(word in lowered for word in _FILL_IN_WORDS):
+    if lowered.endswith(_LEFT_OPEN) or _FILL_IN_WORDS.search(lowered):
         return True
     return len(value) <= _MAX_PLACEHOLDER_BYTES and bool(_PLACEHOLDER.fullmatch(lowered))
 
@@ -174,7 +175,7 @@ def names_a_secret(value: bytes) -> bool:
     if len(value) > _MAX_NAME_BYTES or _digits(value) > 1:
         return False
     lowered = value.lower()
-    if value.isascii() and not any(part in lowered for part in NAME_PARTS):
+    if value.isascii() and not _NAME_PART.search(lowered):
         return False
     return bool(_NAME_LIKE.fullmatch(lowered))
 
@@ -186,6 +187,7 @@ def is_mixed(value: bytes) -> bool:
 
 def looks_like_token(value: bytes, *, at_least: int = 8) -> bool:
     """Whether it could be a key: characters of keys only, letters and digits, no plain words."""
+    value = value[:_LOOK_AT_BYTES]
     if len(value) < at_least or not _TOKEN_CHARS.fullmatch(value):
         return False
     digits = _digits(value)
