@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from isal import igzip
 
-from baton.handoff.package import make_request
+from baton.handoff.request import make_request
 from baton.handoff.tree import HandoffTree
 from baton.ids import new_handoff_id, new_session_id
 from baton.store.contexts import ContextStore

@@ -15,7 +15,7 @@ from baton.agents.runner import ChildTask
 from baton.dispatch import client_dispatcher
 from baton.errors import HandoffNotFoundError, TransientError
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from baton.handoff.submission import Handoffs
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView

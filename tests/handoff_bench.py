@@ -19,9 +19,9 @@ from baton.handoff.engine import HandoffEngine
 from baton.handoff.keys import OPEN, HandoffKeys
 from baton.handoff.leases import LeaseKeeper
 from baton.handoff.outcome import NODE_STATES, TERMINAL_NODE_STATES
-from baton.handoff.package import Limits
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
+from baton.handoff.request import Limits
 from baton.handoff.submission import Handoffs
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView

@@ -29,9 +29,9 @@ from baton.handoff.accounts import Accounts
 from baton.handoff.checks import PackageChecks
 from baton.handoff.engine import HandoffEngine
 from baton.handoff.leases import LeaseKeeper
-from baton.handoff.package import Limits, TaskSpec
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
+from baton.handoff.request import Limits, TaskSpec
 from baton.handoff.submission import Handoffs
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from baton.handoff.accounts import Account
     from baton.handoff.handle import Handoff
     from baton.handoff.outcome import Census, NodeRecord, Outcome
-    from baton.handoff.package import Limits, TaskSpec
     from baton.handoff.packages import Acknowledgement
+    from baton.handoff.request import Limits, TaskSpec
     from baton.handoff.submission import Handoffs
     from baton.handoff.validation import HandoffReport
     from baton.handoff.view import Event
@@ -113,8 +113,8 @@ _MODULE_OF: Final = {
     # handoffs
     "Handoff": "handoff.handle",
     "Handoffs": "handoff.submission",
-    "TaskSpec": "handoff.package",
-    "Limits": "handoff.package",
+    "TaskSpec": "handoff.request",
+    "Limits": "handoff.request",
     "Budget": "agents.budget",
     "Account": "handoff.accounts",
     "Outcome": "handoff.outcome",

@@ -13,7 +13,7 @@ from baton.dispatch import client_dispatcher
 from baton.embedded import running_url, server_folder
 from baton.errors import SettingsError
 from baton.handoff.handover import PackageHandover
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from baton.handoff.submission import Handoffs
 from baton.health import check_deployment
 from baton.redis_client import connect
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from baton.agents.handoff_package import HandoffPackage
     from baton.agents.runner import ChildTask
     from baton.handoff.handle import Handoff
-    from baton.handoff.package import MergePolicy, OutcomePolicy, TaskSpec
+    from baton.handoff.request import MergePolicy, OutcomePolicy, TaskSpec
     from baton.health import Health
     from baton.store.records import Checkpoint, Commit, VersionRecord
     from baton.swarm.registry import Agent

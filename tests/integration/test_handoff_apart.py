@@ -6,7 +6,7 @@ import pytest
 
 from baton.agents.runner import ChildTask
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from handoff_bench import Bench, Killed, check_census, endings, node_of, states
 
 FIVE = Limits(lease_seconds=30, node_timeout_seconds=60, max_attempts=5)

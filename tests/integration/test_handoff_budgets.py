@@ -21,7 +21,7 @@ from baton.errors import (
     RunnerError,
     TransientError,
 )
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from handoff_bench import check_census, check_expiries, node_of, states
 from waiting import until
 

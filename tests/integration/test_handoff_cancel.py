@@ -10,7 +10,7 @@ import pytest
 from baton.errors import HandoffNotFoundError
 from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from handoff_bench import WIDE, Killed, check_census, each_alone, endings, node_of, states
 from waiting import until
 

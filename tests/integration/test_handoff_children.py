@@ -10,7 +10,7 @@ from baton.agents.runner import ChildTask
 from baton.errors import FencedError, InvalidIdError, SpawnLimitError
 from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from handoff_bench import (
     Killed,
     Queue,

@@ -13,7 +13,7 @@ from baton.agents.runner import ChildTask
 from baton.errors import FencedError
 from baton.handoff.claims import Claim, Ending, Refusal
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits, TaskSpec, make_request
+from baton.handoff.request import Limits, TaskSpec, make_request
 from handoff_bench import WIDE, Killed, Queue, check_census, each_alone, endings, node_of, states
 from waiting import until
 

@@ -6,7 +6,7 @@ import pytest
 
 from baton.agents.cache_report import CacheReport, merge
 from baton.agents.runner import ChildTask, RunnerResult, Usage
-from baton.handoff.package import TaskSpec
+from baton.handoff.request import TaskSpec
 from baton.handoff.totals import Totals
 from baton_command import BatonCommand
 

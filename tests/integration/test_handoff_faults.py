@@ -22,7 +22,7 @@ from baton.agents.runner import ChildTask
 from baton.dispatch import client_dispatcher
 from baton.errors import BrokerUnavailableError, HandoffBacklogError, TransientError
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from baton.handoff.submission import Handoffs
 from baton.redis_client import connect
 from baton.settings import ClientSettings, load_settings

@@ -14,7 +14,7 @@ from baton.errors import (
     VersionNotFoundError,
 )
 from baton.handoff.keys import INDEX, OPEN
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from baton.store.contexts import ContextStore
 from handoff_bench import (
     AGENT,

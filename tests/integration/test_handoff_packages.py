@@ -75,7 +75,7 @@ def test_runner_reads_the_package(make_bench):
     read = []
     bench = make_bench({"read": lambda assignment: read.append(assignment.package) or "read"})
     task = {"instruction": "look", "runner": "read"}
-    from baton.handoff.package import TaskSpec
+    from baton.handoff.request import TaskSpec
 
     bench.run(TaskSpec(**task), package=handed())
     bench.run(TaskSpec(**task))
@@ -202,7 +202,7 @@ def test_retry_of_an_accepted_handoff_is_not_checked_again(make_bench):
             raise ValueError("no luck")
         return "done"
 
-    from baton.handoff.package import TaskSpec
+    from baton.handoff.request import TaskSpec
 
     bench = make_bench({"luck": work})
     tasks = [TaskSpec(instruction="a"), TaskSpec(instruction="b", runner="luck")]

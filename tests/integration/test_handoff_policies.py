@@ -10,7 +10,7 @@ from baton.agents.runner import ChildTask
 from baton.errors import InvalidIdError, InvalidInputError, VersionNotFoundError
 from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from handoff_bench import AGENT, SESSION, Killed, check_census, check_expiries, states
 from waiting import until
 

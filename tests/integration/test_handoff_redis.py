@@ -12,7 +12,7 @@ from baton.errors import BrokerUnavailableError, StoreUnavailableError
 from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.leases import Lease, LeaseKeeper
-from baton.handoff.package import TaskSpec
+from baton.handoff.request import TaskSpec
 from baton.handoff.tree import HandoffTree
 from handoff_bench import Queue, check_expiries, each_alone, node_of, states
 from waiting import until

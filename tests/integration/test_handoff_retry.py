@@ -18,7 +18,7 @@ from baton.errors import (
 )
 from baton.handoff.claims import Ending
 from baton.handoff.keys import OPEN, HandoffKeys
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from baton.store.contexts import ContextStore
 from baton.store.keys import SessionKeys
 from handoff_bench import AGENT, SESSION, Killed, check_census, check_expiries, states

@@ -9,7 +9,7 @@ import pytest
 
 from baton.agents.runner import RunnerResult, Usage
 from baton.errors import NodeCancelledError, RunnerError, SessionBusyError
-from baton.handoff.package import Limits, TaskSpec
+from baton.handoff.request import Limits, TaskSpec
 from handoff_bench import AGENT, SESSION, RawRunner, check_census, endings, node_of, states
 from waiting import until
 

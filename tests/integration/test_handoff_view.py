@@ -9,7 +9,7 @@ import pytest
 from baton.errors import HandoffNotFoundError, InvalidIdError
 from baton.handoff.claims import Ending
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import TaskSpec
+from baton.handoff.request import TaskSpec
 
 
 def test_events_replay_from_the_start(make_bench):

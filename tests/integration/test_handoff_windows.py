@@ -7,7 +7,7 @@ import pytest
 from baton.agents.runner import ChildChain, ChildTask
 from baton.errors import InvalidInputError
 from baton.handoff.keys import HandoffKeys
-from baton.handoff.package import Limits
+from baton.handoff.request import Limits
 from handoff_bench import Killed, check_census, check_expiries, endings, states
 
 NARROW = Limits(lease_seconds=30, node_timeout_seconds=60, window=5)

@@ -34,7 +34,7 @@ from baton.handoff.accounts import Accounts
 from baton.handoff.claims import Claim, Ending, Refusal
 from baton.handoff.keys import HandoffKeys
 from baton.handoff.outcome import TERMINAL_HANDOFF_STATES, TERMINAL_NODE_STATES
-from baton.handoff.package import Limits, make_request
+from baton.handoff.request import Limits, make_request
 from baton.handoff.tree import HandoffTree
 from baton.handoff.view import HandoffView
 from baton.ids import new_handoff_id

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from baton.agents.budget import Budget
 from baton.content.text import encode_text
 from baton.errors import InvalidInputError
-from baton.handoff.package import make_request
+from baton.handoff.request import make_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from baton.handoff.package import TaskSpec
+    from baton.handoff.request import TaskSpec
     from baton.settings import ClientSettings
 
 ROLE: Final = "sonnet_coordinator"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.cli.progress import Progress
     from baton.handoff.handle import Handoff
-    from baton.handoff.package import TaskSpec
+    from baton.handoff.request import TaskSpec
     from baton.settings import ClientSettings
 
 _HEARTBEAT_SECONDS: Final = 30.0

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from baton.agents.runner import ChildTask
 from baton.errors import InvalidInputError
-from baton.handoff.package import TaskSpec, make_request
+from baton.handoff.request import TaskSpec, make_request
 from baton.ids import check_id, new_handoff_id
 
 if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.agents.handoff_package import HandoffPackage
-    from baton.handoff.package import HandoffRequest, Limits, MergePolicy, OutcomePolicy
+    from baton.handoff.request import HandoffRequest, Limits, MergePolicy, OutcomePolicy
 
 
 @dataclass(frozen=True)

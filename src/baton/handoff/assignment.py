@@ -14,7 +14,7 @@ from baton.agents.runner import ChildChain, ChildTask
 from baton.content.text import encode_text
 from baton.errors import InvalidInputError, NodeCancelledError, SpawnLimitError, TransientError
 from baton.failpoints import reach
-from baton.handoff.package import MAX_INSTRUCTION_CHARACTERS, RUNNER_NAME
+from baton.handoff.request import MAX_INSTRUCTION_CHARACTERS, RUNNER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from baton.failpoints import reach
 from baton.handoff.endings import bounded
 from baton.handoff.leases import JOIN, Lease
 from baton.handoff.merging import work_log
-from baton.handoff.package import quorum_of
+from baton.handoff.request import quorum_of
 
 if TYPE_CHECKING:
     from baton.handoff.leases import LeaseKeeper

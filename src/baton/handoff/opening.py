@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from baton.agents.budget import Budget
     from baton.binary_redis import BinaryRedis
     from baton.handoff.claims import Move
-    from baton.handoff.package import HandoffRequest
+    from baton.handoff.request import HandoffRequest
 
 _OPEN: Final = Script("baton.handoff", "open")
 _START: Final = Script("baton.handoff", "start")

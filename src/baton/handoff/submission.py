@@ -12,9 +12,9 @@ from baton.handoff.admission import Admission
 from baton.handoff.asked import Asked
 from baton.handoff.checks import PackageChecks
 from baton.handoff.handle import Handoff
-from baton.handoff.package import Limits
 from baton.handoff.packages import HandoffPackages
 from baton.handoff.receiving import PackageReceiver
+from baton.handoff.request import Limits
 from baton.handoff.tree import HandoffTree
 from baton.handoff.validation import HandoffValidator
 from baton.handoff.view import HandoffView
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from baton.agents.runner import ChildTask
     from baton.handoff.dispatcher import Dispatcher
     from baton.handoff.outcome import Outcome
-    from baton.handoff.package import HandoffRequest, MergePolicy, OutcomePolicy, TaskSpec
+    from baton.handoff.request import HandoffRequest, MergePolicy, OutcomePolicy, TaskSpec
     from baton.store.contexts import ContextStore
 
 logger = logging.getLogger(__name__)

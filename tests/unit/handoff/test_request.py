@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from baton.errors import InvalidInputError
-from baton.handoff.package import Limits, TaskSpec, make_request
+from baton.handoff.request import Limits, TaskSpec, make_request
 
 FIELDS = {
     "session_id": "s",
