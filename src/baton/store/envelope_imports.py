@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from baton.envelope.free_metadata import metadata_of
 from baton.envelope.reading import read_envelope
 from baton.errors import VersionNotFoundError
-from baton.store.imports import (
+from baton.store.imported import (
     adds_nothing,
     check_room,
     imported_checkpoints,
