@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from baton.metrics import catalog
 from baton.store.commits import Commits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from baton.binary_redis import BinaryRedis
+    from baton.merge.resolvers import Resolver
     from baton.metrics.meter import Meter
     from baton.store.heads import OpenedVersion
+    from baton.store.manifests import Manifests
+    from baton.store.reading import ContextReader
     from baton.store.records import Commit
-    from baton.store.writing import Draft, Plan
+    from baton.store.writing import ContextWriter, Draft, Plan
 
 
 class MeteredCommits(Commits):
     """`Commits`, with each write that reaches Redis told to a meter."""
 
-    def __init__(self, *parts: Any, meter: Meter, **options: Any) -> None:
-        super().__init__(*parts, **options)
+    def __init__(
+        self,
+        client: BinaryRedis,
+        manifests: Manifests,
+        reader: ContextReader,
+        writer: ContextWriter,
+        *,
+        resolvers: Mapping[str, Resolver],
+        conflict_ms: int,
+        meter: Meter,
+    ) -> None:
+        super().__init__(
+            client, manifests, reader, writer, resolvers=resolvers, conflict_ms=conflict_ms
+        )
         self._meter = meter
 
     def commit_planned(
