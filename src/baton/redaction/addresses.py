@@ -19,7 +19,9 @@ _LABELS: Final = (
     r"(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,62})\.)+"
     r"(?:[A-Za-z]{2,24}|xn--[a-z0-9-]+|[\x80-\xff]{4,})"
 )
-_EMAIL: Final = compile_anchor(rf"{_LOCAL}@[A-Za-z0-9\x80-\xff]")
+_EMAIL: Final = compile_anchor(
+    rf"{_LOCAL}@[A-Za-z0-9\x80-\xff][A-Za-z0-9\x80-\xff-]*\.[A-Za-z0-9\x80-\xff]"
+)
 _DOMAIN: Final = re.compile(_LABELS.encode("latin-1"))
 _MAX_DOMAIN_BYTES: Final = 320
 _AT: Final = r"(?:[\[({<] ?(?i:at) ?[\])}>]| AT )"
@@ -111,5 +113,5 @@ def _judge_url(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
 DETECTORS: Final = (
     Detector(r":(?:\x03?/){2}", _URL, _judge_url, units=14),
     Detector("@", _EMAIL, _judge_email, units=8),
-    Detector(r"[\[({<] ?at ?[\])}>]| at ", _SPELLED, _judge_spelled, units=10),
+    Detector(r"[\[({<] ?at ?[\])}>]| at ", _SPELLED, _judge_spelled, units=20),
 )

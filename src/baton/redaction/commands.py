@@ -26,7 +26,6 @@ _OPTIONS: Final = (
     (r"\bAUTH\s{1,4}", ""),
     (r"\s-pass(?:in|out)?\s{1,4}pass:", ""),
     (r"\s-w\s{1,4}", r"\bldap\w{1,12}\s"),
-    (r"%", r"\bsmbclient\s[^\n|;&]{0,80}-U\s{1,4}['\"]?[\w\\.-]{1,40}\Z"),
     (r"\s-P\s{1,4}", r"\bmosquitto_\w{1,8}\s|\bunzip\s|\bzip\s"),
     (r"\s--?[a-z-]{0,20}(?:password|passwd|passphrase|secret|token|api-key)\s{1,4}", ""),
     (r"\spassword\s{1,4}", r"(?:^|\blogin\s{1,4}\S{1,80})\s{0,40}\Z"),
@@ -44,13 +43,14 @@ _OPTION_AND_LEFT: Final = tuple(
 _LEFT_BYTES: Final = 160
 _END_OF_COMMAND: Final = (b"\n", b"\f", b"|", b";", b"&")
 # Commands that have the value as their second or third word.
-_WORDS_BEFORE: Final = compile_anchor(r"\bhtpasswd\s|\bmc alias set\s")
+_WORDS_BEFORE: Final = compile_anchor(r"\bhtpasswd\s|\bmc alias set\s|\bsmbclient\s")
 _BEFORE_VALUE: Final = re.compile(
     rb"htpasswd\s{1,4}-\w{0,8}?b\w{0,8}\s{1,4}\S{1,80}\s{1,4}\S{1,40}\s{1,4}"
+    rb"|smbclient\s[^\n|;&]{0,80}?-U\s{1,4}['\"]?[\w\\.-]{1,40}%"
     rb"|mc alias set\s{1,4}\S{1,40}\s{1,4}\S{1,120}\s{1,4}\S{1,60}\s{1,4}"
 )
 _OPTION_CUE: Final = (
-    r"\s-(?:p|a|w)|\bAUTH\s|smbclient|\s-P|requirepass|masterauth"
+    r"\s-(?:p|a|w)|\bAUTH\s|\s-P|requirepass|masterauth"
     r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|-(?:password|passwd|passphrase|secret"
     r"|token|api-key)\s|\spassword\s|^password\s"
 )
@@ -60,9 +60,7 @@ _CALL_CUE: Final = (
 )
 _TALK_CUE: Final = rf"\b(?:{_SAID})(?: |:? {{1,2}}|\t)"
 _PAIR: Final = compile_anchor(r"""\s-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]""")
-_PAIR_FORM: Final = re.compile(
-    rb"""\s-(u|a|-user|-proxy-user)([ =]?)['"]?[\w@.+-]{1,64}+:"""
-)
+_PAIR_FORM: Final = re.compile(rb"""\s-(u|a|-user|-proxy-user)([ =]?)['"]?[\w@.+-]{1,64}+:""")
 _PAIR_LEFT: Final = re.compile(rb"\b(?:curl|wget|http|https|xh)\s")
 # A literal in code, in the place of a password: after another one, or alone.
 _SECONDS: Final = compile_anchor(
@@ -254,7 +252,7 @@ def _judge_piped(subject: Subject, _start: int, end: int) -> Sequence[Candidate]
 
 DETECTORS: Final = (
     Detector(_OPTION_CUE, _OPTION, _judge_option, units=14),
-    Detector(r"htpasswd|\bmc\s", _WORDS_BEFORE, _judge_words, units=8),
+    Detector(r"htpasswd|\bmc\s|smbclient", _WORDS_BEFORE, _judge_words, units=8),
     Detector(r"\s-(?:[ua]|-user|-proxy)", _PAIR, _judge_pair, units=8),
     Detector(_CALL_CUE, _SECONDS, _judge_second, units=8),
     Detector(_CALL_CUE, _CALLS, _judge_call, units=8),

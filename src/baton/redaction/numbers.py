@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from baton.redaction.subject import Subject
 
 _SOCIAL: Final = r"(?i:\bssns?\b|\bsocial\b|\bsoc\. ?sec\b|\btaxpayer id)"
-_SSN: Final = compile_anchor(
-    rf"\b\d{{3}}-\d{{2}}-\d{{4}}\b|{_SOCIAL}"
-)
+_SSN: Final = compile_anchor(rf"\b\d{{3}}-\d{{2}}-\d{{4}}\b|{_SOCIAL}")
 _CALLED_SO: Final = re.compile(rb"[^\d\n]{0,40}+(\d{3}[ .-]?\d{2}[ .-]?\d{4})\b")
 _BLANK: Final = r"(?:[ -]|\xc2\xa0)?"
 _CARD: Final = compile_anchor(
@@ -93,6 +91,6 @@ def _luhn(digits: bytes) -> bool:
 
 
 DETECTORS: Final = (
-    Detector(r"\d{2}-\d{4}|\bssn|\bsoc|taxpayer", _SSN, _judge_ssn, units=9),
+    Detector(r"\d{2}-\d{4}|\bssn|\bsoc|taxpayer", _SSN, _judge_ssn, units=12),
     Detector(r"\b\d{4}[ \xc2-]?[\xa0]?\d{4}", _CARD, _judge_card, units=8),
 )

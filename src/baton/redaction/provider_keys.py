@@ -112,7 +112,9 @@ _ANCHOR: Final = compile_anchor(
     "|".join(f"{_boundary(start)}{start}{_lead(rest)}" for _, start, rest in _FORMS)
 )
 _NAMED: Final = re.compile(
-    "|".join(f"(?P<{name}_{n}>{start}{rest})" for n, (name, start, rest) in enumerate(_FORMS)).encode()
+    "|".join(
+        f"(?P<{name}_{n}>{start}{rest})" for n, (name, start, rest) in enumerate(_FORMS)
+    ).encode()
 )
 _MIDDLE: Final = compile_anchor(
     "|".join(f"{anchor}{_lead(rest)}" for _, anchor, _, rest in _MIDDLES)
@@ -137,8 +139,6 @@ def _judge(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
         return ()
     provider = (named.lastgroup or "").rpartition("_")[0]
     end = named.end()
-    if end - start == _MAX_FORM_BYTES:
-        end = _tail_end(view, end)
     return _key(view, start, end, provider)
 
 
@@ -169,6 +169,8 @@ def _key(view: bytes, start: int, end: int, provider: str) -> Sequence[Candidate
     token = view[start : min(end, start + _LOOK_AT_BYTES)]
     if not _looks_random(token) or _continues_a_word(view, start):
         return ()
+    if end - start == _MAX_FORM_BYTES:
+        end = _tail_end(view, end)
     end -= len(view[start:end]) - len(view[start:end].rstrip(b".-"))
     return (Candidate(start, end, _KIND_OF.get(provider, "api_key"), provider, RANK_FORMAT),)
 
