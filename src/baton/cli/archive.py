@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - Typer reads it
 from typing import Annotated, Any
 
 import typer
 
+from baton.archive.backup import back_up
+from baton.archive.opening import archive_folder, ledger_path
 from baton.cli.archiving import ask
+from baton.cli.connection import client_settings
 from baton.cli.escaping import escape_line
 from baton.cli.exits import DEGRADED, DONE, FAILED, INTERRUPTED, STORE_CODES, USAGE, epilog
 from baton.cli.options import AGENT, Agent, Json, Session
@@ -196,6 +200,32 @@ def verify(
         raise typer.Exit(FAILED)
     if not as_json:
         say("All copies are whole.")
+
+
+@app.command(epilog=epilog("baton archive backup /mnt/backup/archive", codes=STORE_CODES))
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to; older copies there are replaced.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Copy ledger, sealed contents and carried audit of the archive here, while it is used.
+
+    The copies are of one instant. Put back into an empty folder `archive` of a state folder, with
+    the master keys, they are the archive; `baton archive reindex` makes its vectors anew.
+    """
+    settings = client_settings()
+    if not ledger_path(settings).exists():
+        raise InvalidInputError(
+            "BATON_STATE_DIR", "a folder with an archive", f"<none in {settings.state_dir}>"
+        )
+    copies = back_up(archive_folder(settings), folder)
+    if as_json:
+        show_json({"files": [str(copy) for copy in copies]})
+        return
+    for copy in copies:
+        show_text(f"{copy}  {size(copy.stat().st_size)}")
+    say("The master keys are not in it: keep a copy of them elsewhere.")
 
 
 @app.command(epilog=epilog("baton archive reindex", codes=STORE_CODES))
