@@ -50,6 +50,10 @@ class CeleryDispatcher:
         """Publish `archive.do`."""
         self._send(routes.ARCHIVE_DO, [(request_id,)])
 
+    def carry_audit(self) -> None:
+        """Publish `archive.carry_audit`, as beat does."""
+        self._send(routes.ARCHIVE_AUDIT, [()])
+
     def backlog(self) -> int:
         """Messages in the agents' queue that no worker has taken yet."""
         with (

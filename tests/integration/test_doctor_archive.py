@@ -13,11 +13,14 @@ from baton.archive.requests import Request, do
 from baton.errors import IndexUnavailableError
 from baton.lifecycle.archiving import ArchivePasses
 from baton.lifecycle.checks.archive import ArchiveCheck
+from baton.lifecycle.checks.remains import RemainsCheck
+from baton.lifecycle.deletions import UnfinishedDeletions
 from baton.lifecycle.due_index import DueIndex
 from baton.lifecycle.facts import SessionFactsReader
-from baton.lifecycle.states import Durations
+from baton.lifecycle.states import DAY_MS, Durations
 from baton.lifecycle.sweep_board import SweepRun
 from baton.store.keys import SessionKeys
+from baton.store.mending import KeyMending
 from baton_command import BatonCommand
 
 # What differs between servers is tested where keys are (test_doctor.py).
@@ -41,12 +44,22 @@ def passes(bench, redis_client):
     return ArchivePasses(lambda: bench.archive, ledger, facts, DueIndex(redis_client), carry=None)
 
 
-def _check(bench):
+def _ask(bench):
     def ask(kind, **fields):
         found = do(bench.archive, Request(kind, "a", fields))
         return json.loads(json.dumps(found))  # as a pool's answer is
 
-    return ArchiveCheck(bench.client, ask, lambda: True)
+    return ask
+
+
+def _check(bench):
+    return ArchiveCheck(bench.client, _ask(bench), lambda: True)
+
+
+def _remains(bench):
+    mending = KeyMending(bench.client, bench.store.backstop_ms)
+    deletions = UnfinishedDeletions(bench.client, mending)
+    return RemainsCheck(bench.client, mending, deletions, _ask(bench), lambda: True)
 
 
 def _index_rows(bench):
@@ -57,6 +70,28 @@ def _lose_rows(bench, session_id, count):
     (record,) = bench.archive.ledger.of_session(session_id)
     index = bench.archive._index
     index.delete(sorted(index.ids(record.shelf))[:count])
+
+
+def test_content_beside_a_tombstone_goes_if_the_archive_has_the_copy(bench):
+    """Whether it can be restored is what the archive says, not the tombstone."""
+    keys = SessionKeys.of("s")
+    bench.store.put("s", TEXT, agent_id="a")
+    stored = {key: bench.client.dump(key) for key in (keys.manifests, keys.chunk(0))}
+    bench.archive.archive("s")
+    assert list(_remains(bench).find()) == []
+    for key, value in stored.items():
+        bench.client.restore(key, DAY_MS, value)
+    shelf = bench.client.hget(keys.base, "shelf")
+    bench.client.hset(keys.base, "shelf", "another")
+    (left,) = _remains(bench).find()
+    assert left.mend is None
+    bench.client.hset(keys.base, "shelf", shelf)
+    (found,) = _remains(bench).find()
+    assert found.mend() is True
+    assert list(_remains(bench).find()) == []
+    assert not bench.client.exists(keys.manifests, keys.chunk(0))
+    bench.archive.restore("s")
+    assert bench.store.get("s").content == TEXT
 
 
 def test_settle_tells_how_the_archive_fares(bench, passes, redis_client):

@@ -86,7 +86,7 @@ class Archives:
     @property
     def anywhere(self) -> bool:
         """Whether there is an archive to ask: a pool, or one that something was put into here."""
-        return self._pool_runs() or ledger_path(self.settings).exists()
+        return self.pool_runs() or ledger_path(self.settings).exists()
 
     def ask(self, kind: Kind, agent_id: str, **fields: Any) -> Any:
         """What the archive answers, progress shown on standard error.
@@ -102,7 +102,7 @@ class Archives:
         if fields.get("session_id") is not None:
             check_id(fields["session_id"], "SESSION")
         request = Request(kind, agent_id, fields)
-        if self._service is None and self._pool_runs():
+        if self._service is None and self.pool_runs():
             return self._ask_pool(request)
         return self._do_here(request)
 
@@ -126,13 +126,14 @@ class Archives:
             dispatcher.ask_archive(request_id)
             try:
                 return desk.wait(
-                    request_id, SILENCE_SECONDS, self.bars.show, PoolWatch(self._pool_runs).gone
+                    request_id, SILENCE_SECONDS, self.bars.show, PoolWatch(self.pool_runs).gone
                 )
             except KeyboardInterrupt:
                 say("The archive's pool goes on with it.")
                 raise
 
-    def _pool_runs(self) -> bool:
+    def pool_runs(self) -> bool:
+        """Whether the archive's pool runs, here or on another machine."""
         return any(pool.pool == ARCHIVE and pool.up for pool in PoolBoard(self.client).list())
 
 

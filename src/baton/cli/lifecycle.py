@@ -72,7 +72,10 @@ def status(
     epilog=epilog(
         "baton lifecycle sweep --dry-run",
         codes=(DONE, USAGE, DEGRADED, FAILED, INTERRUPTED),
-        meanings={DEGRADED: "some sessions cannot be archived: they stay in Redis, whole"},
+        meanings={
+            DEGRADED: "some sessions cannot be archived and stay in Redis, whole; or a sweep was "
+            "skipped"
+        },
     )
 )
 def sweep(
@@ -82,9 +85,11 @@ def sweep(
     agent: Agent = AGENT,
     as_json: Json = False,
 ) -> None:
-    """Do now what beat's sweeps do in their time: age, archive what is due, purge.
+    """Do now what all of beat's sweeps do in their time.
 
-    May be stopped and called again: it goes on where it was.
+    Nodes and joins, dead agents, notes of reads, seals of the audit; age; collect what nothing
+    needs; archive what is due; purge; carry the audit to the archive. May be stopped and called
+    again: it goes on where it was.
     """
     with open_archives() as archives:
         found = Sweeping(archives, check_id(agent, "--agent")).run(dry_run=dry_run)
@@ -92,9 +97,10 @@ def sweep(
         show_json(plain(found))
     else:
         show_fields(_swept(found))
-    for session_id, reason in () if as_json else (*found.kept.items(), *found.failed.items()):
-        say(f"{session_id}: {reason}")
-    if found.failed:
+    reasons = (*found.kept.items(), *found.failed.items(), *found.skipped.items())
+    for name, reason in () if as_json else reasons:
+        say(f"{name}: {reason}")
+    if found.failed or found.skipped:
         raise typer.Exit(DEGRADED)
 
 
@@ -274,6 +280,9 @@ def _facts_described(facts: SessionFacts, now_ms: int) -> dict[str, str]:
 
 
 def _swept(found: Swept) -> dict[str, str]:
+    others = {name: str(count) for name, count in found.done.items()}
+    others |= dict.fromkeys(found.skipped, "skipped")
+    others |= dict.fromkeys(found.left_to_pool, "left to the archive's pool")
     return {
         "sessions": str(found.sessions),
         "due": ", ".join(found.due) if found.dry_run and found.due else str(len(found.due)),
@@ -282,6 +291,7 @@ def _swept(found: Swept) -> dict[str, str]:
         "failed": str(len(found.failed)),
         "settled": str(found.settled),
         "purged": str(found.purged),
+        **others,
     }
 
 
