@@ -34,6 +34,7 @@ def write_users(folder: Path, release: Release = "7") -> Path:
     for user in users():
         password = password_of(user.name)
         (passwords / user.name).write_text(password)
+        (passwords / user.name).chmod(0o600)
         lines.append((user.name, rules(user, release, [_digest(password)])))
     file = folder / "users.acl"
     file.write_text(aclfile(lines))

@@ -147,6 +147,8 @@ def test_sessions_are_archived_found_restored_and_purged_as_their_own_users(
     assert ours.json("archive", "run", session)["outcome"] == "archived"
     assert ours.json("archive", "search", "a line", "--limit", "1")
     assert ours.json("archive", "restore", session)
+    doctor = BatonCommand(tmp_path, "doctor", BATON_REDIS_USER="admin", **users)
+    assert doctor.json("--fix")["ok"]  # it asks the pool
     for pool in ("archive", "lifecycle"):
         running.kill(pool, "SIGTERM")
         until(lambda pool=pool: running.processes[pool].status == "exited", what="its end")
@@ -154,6 +156,7 @@ def test_sessions_are_archived_found_restored_and_purged_as_their_own_users(
     assert agents.json("archive", "run", session)["outcome"] == "archived"
     assert agents.json("archive", "restore", session)
     assert agents.json("archive", "purge", session, "--yes")
+    assert doctor.json("--fix")["ok"]  # it opens the archive itself
     monitor = BatonCommand(tmp_path, BATON_REDIS_USER="monitor", **users)
     monitor("status", "--json", code=1)  # two pools are down
     assert refusals(guarded) == []

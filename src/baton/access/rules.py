@@ -45,7 +45,8 @@ def rules(user: User, release: Release, digests: Iterable[str] = ()) -> list[str
     given = list(digests)
     if not all(_DIGEST.fullmatch(digest) for digest in given):
         raise ValueError("a SHA-256 in 64 hex digits is expected")
-    login = ["reset", "on", *(f"#{digest}" for digest in given)]
+    # `reset` sets it and an aclfile knows no `reset`: unsaid, the file's users would be others.
+    login = ["reset", "on", *(f"#{digest}" for digest in given), "sanitize-payload"]
     if user.everything:
         return [*login, "~*", "&*", "+@all"]
     rights = _rights_62(user) if release == "6.2" else _rights(user)
