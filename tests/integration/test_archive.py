@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archive_bench import FACTS, QUESTIONS, ArchiveBench, essay
+from baton.archive import searching
 from baton.archive.opening import open_archive
 from baton.archive.searching import Filters
 from baton.errors import (
@@ -314,6 +315,57 @@ def test_a_damaged_ledger_is_an_error(bench):
     with pytest.raises(ColdStoreCorruptError, match=r"ledger\.sqlite"):
         bench.archive.archive("s")
     assert bench.store.get("s").content == TEXT
+
+
+def test_words_find_what_vectors_do_not(bench, monkeypatch):
+    """A name among words of another meaning: its passage is no neighbour of the question."""
+    fact = FACTS[0].replace("the pump house", "Szczepanski and Ferrante")
+    bench.store.put("s", TEXT.replace(FACTS[0], fact), agent_id="a")
+    bench.archive.archive("s")
+    question = (
+        "Which letters did our reviewer and the orchestra postpone for Szczepanski and Ferrante?"
+    )
+    monkeypatch.setattr(searching, "MIN_CANDIDATES", 3)
+    monkeypatch.setattr(searching, "CANDIDATES_PER_HIT", 1)
+    assert fact in bench.archive.search(question, limit=1)[0].snippet
+    monkeypatch.setattr(searching, "WORDED_CANDIDATES", 0)
+    assert not any(fact in hit.snippet for hit in bench.archive.search(question, limit=3))
+
+
+def test_a_new_rule_is_applied_to_what_did_not_change(bench, notes_wait):
+    """Archived again with the same contents, the session is redacted by the rules of now."""
+    bench.store.put("s", TEXT, agent_id="a")
+    bench.archive.archive("s")
+    assert "third barrel" in bench.archive.search(QUESTIONS[0], limit=1)[0].snippet
+    bench.archive.restore("s")
+    bench.reopen(redaction_rules={"hiding_place": "third barrel"})
+    assert bench.archive.archive("s").embedded > 0
+    hits = bench.archive.search(QUESTIONS[0], limit=20)
+    assert "[REDACTED_HIDING_PLACE]" in hits[0].snippet
+    assert not any("third barrel" in hit.snippet for hit in hits)
+
+
+def test_lost_words_are_told_and_made_anew(bench):
+    """Verifying finds that they are gone, a search says so, reindexing brings them back."""
+    bench.store.put("s", TEXT, agent_id="a")
+    bench.archive.archive("s")
+    (record,) = bench.archive.ledger.of_session("s")
+    words = bench.archive._shelves.passages(record).words
+    bench.archive._shelves.segments.delete(record.shelf, [words])
+    assert words.hex() in bench.archive.verify()["s"]
+    with pytest.raises(ColdStoreCorruptError, match=words.hex()):
+        bench.archive.search(QUESTIONS[0])
+    bench.archive.index_session("s")
+    assert bench.archive.verify() == {}
+    assert FACTS[0] in bench.archive.search(QUESTIONS[0], limit=1)[0].snippet
+
+
+def test_an_empty_archive_needs_no_model(make_bench, tmp_path):
+    """There is nothing to find; what is asked is checked all the same."""
+    bench = make_bench(model=None, embedding_model=str(tmp_path / "no-model"))
+    assert bench.archive.search("anything") == []
+    with pytest.raises(InvalidInputError):
+        bench.archive.search(" ")
 
 
 def test_the_index_is_made_anew(bench):

@@ -87,6 +87,17 @@ def test_an_index_finds_what_was_put(index):
     assert told == [500, 750]
 
 
+def test_similarities_are_exact(index):
+    """Of the rows that are asked for, as many as there may be; what is not there is left out."""
+    rows = rows_of("a", 700)
+    index.put(rows)
+    vector = 3 * unit_vectors(1, seed=9)[0]
+    found = index.similarities(vector, {row.row_id for row in rows} | {"a.no such"})
+    expected = {row.row_id: float(row.vector @ vector) / 3 for row in rows}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert index.similarities(vector, []) == {}
+
+
 def test_a_row_put_again_replaces_its_vector(index):
     """Idempotent, and no silent no-op as Chroma's `add`."""
     old, new = unit_vectors(2)

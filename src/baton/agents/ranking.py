@@ -14,16 +14,15 @@ import re
 import sqlite3
 import threading
 import weakref
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from baton.agents.excerpt import Excerpt, excerpts
-from baton.agents.words import content_words
+from baton.agents.words import UNSPACED, content_words
 from baton.errors import RunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 MIN_PASSAGE_CHARS: Final = 600
 MAX_PASSAGE_CHARS: Final = 1_000
@@ -38,9 +37,8 @@ _QUERY: Final = (
     "ORDER BY cost, rowid LIMIT ?"
 )
 _SENTENCE_ENDS: Final = (". ", "! ", "? ", "。", "！", "？")
-_UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_UNSPACED_CHARACTER: Final = re.compile(f"[{_UNSPACED}]")
-_SAME_SCRIPT: Final = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
+_UNSPACED_CHARACTER: Final = re.compile(f"[{UNSPACED}]")
+_SAME_SCRIPT: Final = re.compile(f"[{UNSPACED}]+|[^{UNSPACED}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +88,6 @@ class PassageIndex:
     def _passage(self, row: int, score: float) -> Passage:
         found = self._passages[row]
         return Passage(found.start_byte, found.end_byte, found.text, score)
-
-
-def rank_texts(texts: Sequence[str], query: str) -> dict[int, float]:
-    """Index to BM25 score of those of a few texts that hold a word of the query; the best has 1.
-
-    Raises:
-        RunnerError: this Python's SQLite was built without FTS5.
-    """
-    match = _match_expression(query)
-    if not match or not texts:
-        return {}
-    with closing(_open_index()) as database, database:
-        database.executemany(
-            "INSERT INTO passages(rowid, body) VALUES (?, ?)",
-            ((row, _spaced(text)) for row, text in enumerate(texts)),
-        )
-        costs = dict(database.execute(_QUERY, (match, len(texts))).fetchall())
-    best = min(costs.values(), default=0.0)
-    return {row: cost / best for row, cost in costs.items()} if best else {}
 
 
 def passage_spans(text: str) -> Iterator[tuple[int, int]]:

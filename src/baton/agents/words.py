@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Final
 
 # Python's \w leaves out the vowel signs of Indic and Thai scripts and combining accents.
 _MARKS: Final = "\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0900-\u0dff\u0e00-\u0eff"
 _WORD: Final = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
+# Scripts that put no spaces between words: kana and Chinese characters.
+UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNSPACED_RUN: Final = re.compile(f"[{UNSPACED}]+")
 
 _ENGLISH: Final = """
 a about above after again against all also am an and any are aren as at be because been before
@@ -32,3 +36,14 @@ _STOP_WORDS: Final = frozenset((_ENGLISH + _RUSSIAN).split())
 def content_words(text: str) -> list[str]:
     """The words of `text` in order, lower case, without English and Russian function words."""
     return [word for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]
+
+
+def paired(text: str) -> str:
+    """`text` with each run of an unspaced script as its pairs of characters, each a word."""
+    return _UNSPACED_RUN.sub(_pairs, text)
+
+
+def _pairs(run: re.Match[str]) -> str:
+    found = run.group()
+    pairs = map("".join, itertools.pairwise(found)) if len(found) > 1 else (found,)
+    return f" {' '.join(pairs)} "

@@ -217,14 +217,13 @@ class Archivist:
                 self._indexer.drop_all(record.shelf)
             return _without_index(record, "withheld"), None
         try:
-            indexed = self._indexer.index_copy(copy, progress=of_passages(progress))
+            indexed = self._indexer.index_copy(record, copy, progress=of_passages(progress))
         except EmbedderUnavailableError as error:
             if not self._policy.index_later:
                 raise
             logger.warning("session %s is archived without index: %s", record.session, error)
             return _without_index(record, "waiting"), None
-        passages = self._shelves.put_passages(copy.seal, indexed.passages)
-        return with_index(record, indexed, passages, self._indexer.model_id), indexed
+        return with_index(record, indexed, self._indexer.model_id), indexed
 
     def _recorded(
         self, record: ShelfRecord, dump: SessionDump, copy: SessionCopy, catalogue: bytes
@@ -271,26 +270,28 @@ class Archivist:
         self, seal: ShelfSeal, copy: SessionCopy, record: ShelfRecord, indexed: Indexed | None
     ) -> None:
         """Drop what an earlier copy had and this one has not."""
-        drop_other_segments(self._segments, copy, record)
+        drop_other_segments(self._segments, copy, record, indexed)
         if indexed is not None:
             self._indexer.drop_others(seal, indexed.passages)
 
 
-def drop_other_segments(segments: Segments, copy: SessionCopy, record: ShelfRecord) -> None:
-    """Delete segments of a shelf that neither its copy nor its passage map needs."""
-    kept = {place.name for place in copy.places.values()} | {record.catalogue, record.passages}
+def drop_other_segments(
+    segments: Segments, copy: SessionCopy, record: ShelfRecord, indexed: Indexed | None
+) -> None:
+    """Delete segments of a shelf that neither its copy nor its index needs."""
+    kept = {place.name for place in copy.places.values()} | {record.catalogue}
+    if indexed is not None:
+        kept |= {indexed.name, indexed.passages.words}
     gone = segments.names(record.shelf) - kept
     if gone:
         segments.delete(record.shelf, gone)
 
 
-def with_index(
-    record: ShelfRecord, indexed: Indexed, passages: bytes, model_id: str
-) -> ShelfRecord:
-    """The record of a copy that is searchable; `passages` names the segment of its map."""
+def with_index(record: ShelfRecord, indexed: Indexed, model_id: str) -> ShelfRecord:
+    """The record of a copy that is searchable."""
     return replace(
         record,
-        passages=passages,
+        passages=indexed.name,
         index_state="indexed",
         model_id=model_id,
         passage_count=len(indexed.passages.names),

@@ -152,6 +152,17 @@ class ChromaIndex:
             found += [Match(*row) for row in rows]
         return sorted(found, key=lambda match: match.distance)[:limit]
 
+    def similarities(
+        self, vector: NDArray[np.float32], row_ids: Collection[str]
+    ) -> dict[str, float]:
+        """See `VectorIndex.similarities`."""
+        body, found = _checked(np.asarray(vector)).tobytes(), dict[str, float]()
+        wanted = sorted(row_ids)
+        for first, end in _ranges(len(wanted), self._batch_rows()):
+            with self._taking_turns():
+                found |= self._ask("similarities", body, ids=wanted[first:end])
+        return found
+
     def ids(self, shelf: str) -> set[str]:
         """See `VectorIndex.ids`."""
         with self._taking_turns():

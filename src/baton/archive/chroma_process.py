@@ -92,6 +92,17 @@ def _find(collection: ChromaCollection, call: dict[str, Any], body: bytes) -> ob
     return collection.find(_vectors(body, 1)[0], call["limit"], call["shelves"])
 
 
+def _similarities(
+    collection: ChromaCollection, call: dict[str, Any], body: bytes
+) -> dict[str, float]:
+    ids, rows = collection.vectors(call["ids"])
+    if not ids:
+        return {}
+    vector = _vectors(body, 1)[0]
+    cosines = rows @ vector / (np.linalg.norm(rows, axis=1) * np.linalg.norm(vector))
+    return dict(zip(ids, map(float, cosines), strict=True))
+
+
 def _vectors(body: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return np.frombuffer(body, dtype="<f4").reshape(rows, -1)
 
@@ -99,6 +110,7 @@ def _vectors(body: bytes, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.
 _CALLS: Final[dict[str, Callable[[ChromaCollection, dict[str, Any], bytes], object]]] = {
     "put": _put,
     "find": _find,
+    "similarities": _similarities,
     "ids": lambda collection, call, _: collection.ids(call["shelf"]),
     "delete": lambda collection, call, _: collection.delete(call["ids"]),
     "count": lambda collection, _, __: collection.count(),

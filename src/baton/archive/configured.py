@@ -20,7 +20,6 @@ from baton.archive.sentence_transformer import SentenceTransformerEmbedder
 from baton.archive.settling import Reindexer, Settler
 from baton.archive.shelf_keys import ShelfKeys
 from baton.archive.shelves import Shelves
-from baton.redaction import compile_rules
 from baton.store.drain import AccessDrain
 
 if TYPE_CHECKING:
@@ -62,18 +61,17 @@ def _assembled(
     lock: FolderLock,
     embedder: Embedder,
 ) -> ArchiveService:
-    rules = compile_rules(settings.redaction_rules.items())
     provider = archive_key_provider(settings, folder)
     index = ChromaIndex.from_settings(settings, lambda: embedder.model_id)
     ledger, segments = Ledger(folder / "ledger.sqlite"), Segments(folder / "segments.sqlite")
     shelves = Shelves(redis_client, store, ledger, segments, ShelfKeys(provider))
+    indexer = PassageIndexer(shelves, embedder, index, settings.redaction_rules)
     policy = ArchivePolicy(
         which=settings.archive_versions,
         keep_ms=round(settings.lifecycle_keep_seconds * 1000),
         index_sensitive=settings.archive_index_sensitive,
         index_later=settings.archive_index_later,
     )
-    indexer = PassageIndexer(embedder, index, rules)
     archivist = Archivist(shelves, AccessDrain(redis_client, store), indexer, policy)
     eraser = Eraser(shelves, index)
     return MeteredArchive(

@@ -171,29 +171,39 @@ def read_segments(
         yield name, stored
 
 
-def put_document(segments: Segments, seal: ShelfSeal, document: Mapping[str, Any]) -> bytes:
-    """Store a JSON document as one segment; its name."""
-    packed = pack_blob(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), "zstd")
-    name = seal.segment_name(packed)
-    segments.put(seal.shelf, [(name, seal.seal(packed, name))])
+def put_segment(segments: Segments, seal: ShelfSeal, stored: bytes) -> bytes:
+    """Store bytes as one segment; its name."""
+    name = seal.segment_name(stored)
+    segments.put(seal.shelf, [(name, seal.seal(stored, name))])
     return name
 
 
-def read_document(segments: Segments, seal: ShelfSeal, name: bytes) -> dict[str, Any]:
+def put_document(segments: Segments, seal: ShelfSeal, document: Mapping[str, Any]) -> bytes:
+    """Store a JSON document as one segment; its name."""
+    plain = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return put_segment(segments, seal, pack_blob(plain, "zstd"))
+
+
+def read_document(
+    segments: Segments, seal: ShelfSeal, name: bytes, known_format: int = FORMAT
+) -> dict[str, Any]:
     """What `put_document` stored.
 
     Raises:
         ColdStoreCorruptError: it is missing, or not what was stored.
-        UnsupportedFormatError: a newer Baton stored it.
+        UnsupportedFormatError: another Baton stored it, in a format that is not the known one.
     """
     ((_, packed),) = read_segments(segments, seal, [name])
-    found: dict[str, Any] = json.loads(unpack_blob(packed, limit_bytes=MAX_CATALOGUE_BYTES))
-    if found.get("format") != FORMAT:
+    document: dict[str, Any] = json.loads(unpack_blob(packed, limit_bytes=MAX_CATALOGUE_BYTES))
+    found = document.get("format")
+    if found != known_format:
+        is_older = isinstance(found, int) and found < known_format
         raise UnsupportedFormatError(
-            f"{seal.shelf}: a catalogue has format {found.get('format')!r}; this Baton reads "
-            f"{FORMAT}. Upgrade it."
+            f"{seal.shelf}: a document of it has format {found!r}; this Baton reads "
+            f"{known_format}. "
+            + ("`baton archive reindex` makes it anew." if is_older else "Upgrade it.")
         )
-    return found
+    return document
 
 
 def catalogue_of(dump: SessionDump, places: Mapping[int, Place]) -> dict[str, Any]:

@@ -202,6 +202,14 @@ class Ledger:
         rows = self._file.rows(f"{_SELECT} WHERE index_state = 'waiting' LIMIT ?", (limit,))
         return [ShelfRecord(*row) for row in rows]
 
+    def any_searchable(self) -> bool:
+        """Whether any archived session is in the index."""
+        return bool(
+            self._file.rows(
+                "SELECT 1 FROM shelves WHERE state = 'archived' AND index_state = 'indexed' LIMIT 1"
+            )
+        )
+
     def shelves_with(
         self,
         *,

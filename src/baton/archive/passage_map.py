@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from baton.archive.copies import FORMAT
 from baton.errors import ColdStoreCorruptError
 from baton.redaction.finding import replacement_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+FORMAT: Final = 2
 _SEPARATOR: Final = "."
 
 
@@ -42,14 +42,23 @@ class VersionMap(NamedTuple):
 
 @dataclass(frozen=True)
 class PassageMap:
-    """Version -> its map, the head's version last."""
+    """The passages of a copy.
+
+    Attributes:
+        versions: version -> its map, the head's version last.
+        origins: for each version in that order a digest of all that its map was made from: where
+            it is the same, so is the map.
+        words: the segment of the passages' words, which has them in the order of `names`.
+    """
 
     versions: Mapping[str, VersionMap]
+    origins: Sequence[str]
+    words: bytes
 
-    @property
-    def names(self) -> set[str]:
-        """The names of all passages; equal texts have one."""
-        return {place.name for each in self.versions.values() for place in each.places}
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """The names of all passages, ascending; equal texts have one."""
+        return sorted({place.name for each in self.versions.values() for place in each.places})
 
     @property
     def redaction_counts(self) -> dict[str, int]:
@@ -58,6 +67,10 @@ class PassageMap:
             return {}
         head = list(self.versions.values())[-1]
         return dict(sorted(Counter(each.kind for each in head.redactions).items()))
+
+    def renamed(self, versions: Iterable[str]) -> PassageMap:
+        """The map of other versions of the same content, given in the same order."""
+        return replace(self, versions=dict(zip(versions, self.versions.values(), strict=True)))
 
     def find(self, name: str) -> tuple[str, PassagePlace] | None:
         """The newest version that has the passage, and its first place there."""
@@ -88,6 +101,8 @@ class PassageMap:
         """What is stored of it."""
         return {
             "format": FORMAT,
+            "origins": list(self.origins),
+            "words": self.words.hex(),
             "versions": [
                 [
                     version,
@@ -113,7 +128,9 @@ class PassageMap:
                         [Redaction(int(a), int(b), str(kind)) for a, b, kind in redactions],
                     )
                     for version, places, redactions in document["versions"]
-                }
+                },
+                [str(each) for each in document["origins"]],
+                bytes.fromhex(document["words"]),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise ColdStoreCorruptError(f"a passage map is damaged ({error!r})") from error

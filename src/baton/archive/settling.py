@@ -89,9 +89,8 @@ class Reindexer:
     def index(self, record: ShelfRecord, progress: Progress | None) -> None:
         """Put one copy's passages into the index."""
         copy = self._shelves.open(record)
-        indexed = self._indexer.index_copy(copy, progress=of_passages(progress))
-        passages = self._shelves.put_passages(copy.seal, indexed.passages)
-        fresh = with_index(record, indexed, passages, self._indexer.model_id)
+        indexed = self._indexer.index_copy(record, copy, progress=of_passages(progress))
+        fresh = with_index(record, indexed, self._indexer.model_id)
         self._shelves.ledger.change(
             record.shelf,
             passages=fresh.passages,
@@ -99,7 +98,7 @@ class Reindexer:
             model_id=fresh.model_id,
             passage_count=fresh.passage_count,
         )
-        drop_other_segments(self._shelves.segments, copy, fresh)
+        drop_other_segments(self._shelves.segments, copy, fresh, indexed)
         self._indexer.drop_others(copy.seal, indexed.passages)
 
     def verify(self, record: ShelfRecord) -> None:
@@ -116,6 +115,7 @@ class Reindexer:
         for _ in read_segments(self._shelves.segments, copy.seal, names):
             pass
         if record.index_state == "indexed":
+            self._shelves.words(record, self._shelves.passages(record))
             rows = len(self._index.ids(record.shelf))
             if rows != record.passage_count:
                 raise IndexCorruptError(

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from baton.archive.copies import copy_from, put_document, read_document
-from baton.archive.passage_map import PassageMap
+from baton.archive.copies import (
+    copy_from,
+    put_document,
+    put_segment,
+    read_document,
+    read_segments,
+)
+from baton.archive.passage_map import FORMAT, PassageMap
+from baton.archive.word_index import WordIndex
 from baton.errors import ContextNotFoundError
 from baton.redis_client import require_binary
 from baton.store.keys import SessionKeys
@@ -96,9 +103,20 @@ class Shelves:
 
         Raises:
             ColdStoreCorruptError: that is damaged.
+            UnsupportedFormatError: another Baton stored it.
         """
-        document = read_document(self.segments, self.keys.seal(record), record.passages)
+        document = read_document(self.segments, self.keys.seal(record), record.passages, FORMAT)
         return PassageMap.from_document(document)
+
+    def words(self, record: ShelfRecord, passages: PassageMap) -> WordIndex:
+        """Which of its passages hold a word. Errors: as `passages`."""
+        names = [passages.words]
+        ((_, stored),) = read_segments(self.segments, self.keys.seal(record), names)
+        return WordIndex.from_bytes(stored)
+
+    def put_words(self, seal: ShelfSeal, words: bytes) -> bytes:
+        """Keep the words of passages; the name of their segment."""
+        return put_segment(self.segments, seal, words)
 
     def put_passages(self, seal: ShelfSeal, passages: PassageMap) -> bytes:
         """Keep a passage map; the name of its segment."""

@@ -93,6 +93,15 @@ class VectorIndex(Protocol):
             shelves: only of these; None: of all. Empty: no row.
         """
 
+    def similarities(
+        self, vector: NDArray[np.float32], row_ids: Collection[str]
+    ) -> dict[str, float]:
+        """The cosine of each row with `vector`, exact; rows that are not there are left out.
+
+        Raises:
+            InvalidInputError: the vector is not finite.
+        """
+
     def ids(self, shelf: str) -> set[str]:
         """The ids of all rows of `shelf`; empty for an unknown one."""
 
