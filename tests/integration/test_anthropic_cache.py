@@ -13,6 +13,9 @@ from baton.agents.cache_report import CACHE, CacheReport, merge
 from baton.testing.fake_anthropic import Failure, Reply, ToolCall, overloaded
 from paid_assignment import Budget
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 WORKERS = 50
 SHARED_TOKENS = 90_000
 CONTEXT = "The lease lasts thirty seconds, and is renewed by a thread. " * 200

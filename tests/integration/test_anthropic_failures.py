@@ -35,6 +35,9 @@ from baton.testing.fake_anthropic import (
 )
 from paid_assignment import Budget
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 CUT = Reply("word " * 100, cut=Cut(after_events=5))
 
 

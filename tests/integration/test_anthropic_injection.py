@@ -11,6 +11,9 @@ from baton.agents.runner import ChildResult
 from baton.errors import RunnerError
 from baton.testing.fake_anthropic import Reply, ToolCall
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 OTHER = "session_of_somebody_else"
 # What an injection asks for, and the tool call of a model that obeys it.
 HOSTILE = [

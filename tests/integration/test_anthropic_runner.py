@@ -18,6 +18,9 @@ from baton.errors import NodeCancelledError, RunnerError
 from baton.testing.fake_anthropic import Gate, Pace, Reply, ToolCall
 from waiting import until
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 CONTEXT = "Die Frist läuft 30 Sekunden. 🎈\n" * 40
 
 

@@ -27,6 +27,9 @@ from baton.testing.fake_anthropic import Failure
 from paid_assignment import PaidAssignment
 from waiting import until
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 BODY = {"model": HAIKU, "messages": [{"role": "user", "content": "Hello."}]}
 BEGINNING = {
     "type": "message_start",

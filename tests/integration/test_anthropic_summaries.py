@@ -25,6 +25,9 @@ from baton.testing.fake_anthropic import (
 )
 from handoff_packages import package
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 LONG = "".join(
     f"## Part {number}\n\nThe decision about part {number} is to keep it. Its tests pass.\n\n"
     for number in range(400)

@@ -17,6 +17,9 @@ from baton.metrics.tally import CLIENTS, RedisTally, read_sums
 from baton.settings import ClientSettings
 from baton.store.contexts import ContextStore
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 TEXT = (
     "The lease of a node lasts thirty seconds. A thread renews it. Tokens fence late writers.\n"
     * 40

@@ -10,6 +10,9 @@ from baton.key_providers.file import FileKeyProvider
 from baton.store.keys import SessionKeys
 from baton.swarm.registry import AgentRegistry
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 LINES = b"one\ntwo\nthree\nfour\nfive\n"
 COMMIT_KEYS = {
     "session", "version", "action", "etag", "content_hash", "committed_at", "replaced",

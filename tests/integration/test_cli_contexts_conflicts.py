@@ -6,6 +6,9 @@ import pytest
 
 from waiting import until
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 BASE = "one\ntwo\nthree\nfour\nfive\n"
 
 

@@ -13,6 +13,9 @@ from cryptography.fernet import Fernet
 from baton.key_providers.file import FileKeyProvider
 from envelopes import header_of, numbered_text, written
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 TEXT = "ein\nzwei\nдрей 🙂, no line end"
 
 

@@ -7,6 +7,9 @@ import subprocess
 
 import pytest
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 BASE = "one\ntwo\nthree\nfour\nfive\n"
 CHANGED = "one\ntwo\nTHREE\nfour\nfive"
 

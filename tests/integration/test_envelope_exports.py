@@ -14,6 +14,9 @@ from baton.store.contexts import ContextStore
 from baton.store.keys import SessionKeys
 from envelopes import AMPLE_BYTES, MIB
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 # More than an export fetches at once, and no two pieces alike.
 TEXT = "".join(
     f"{number} {hashlib.sha256(b'%d' % number).hexdigest()}\n" for number in range(200_000)

@@ -30,6 +30,9 @@ from leftover_notes import send_leftover_notes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 LINES = "".join(f"line {number}\n" for number in range(40))
 HEX = bytes(range(32)).hex()
 OLD_KEY, NEW_KEY = f"old:{HEX}", f"new:{HEX[::-1]}"

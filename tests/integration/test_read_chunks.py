@@ -12,6 +12,9 @@ from baton.content.wire_chunks import chunk_ranges
 from baton.errors import InvalidInputError
 from baton.store.contexts import ContextStore
 
+# No server makes a difference here; scripts and commands are tested on both elsewhere.
+pytestmark = pytest.mark.one_redis
+
 OVERLAP_BYTES = 2_000
 # Between two chunks' beginnings, where no character is in the way.
 STEP_BYTES = CHUNK_LIMIT_BYTES - OVERLAP_BYTES
