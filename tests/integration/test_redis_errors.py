@@ -12,6 +12,7 @@ import redis
 
 from baton.errors import (
     AccessDeniedError,
+    ContextNotFoundError,
     InvalidInputError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -35,6 +36,25 @@ def test_full_server_refuses_a_write_and_the_session_is_unchanged(redis_client):
     finally:
         redis_client.config_set("maxmemory", 0)
     assert store.put("s", "two", agent_id="a", base_version="1.0.0").action == "accepted"
+
+
+def test_full_server_is_read_as_ever(redis_client):
+    """It queues no command of a transaction, not even one that reads (B7)."""
+    with closing(ContextStore(redis_client)) as store:
+        store.put("s", "one", agent_id="a")
+        store.put("s", "two", agent_id="a")
+        store.tag("s", "t", version="1.0.0", agent_id="a")
+        with full(redis_client, None):
+            assert store.resolve_version("s") == "1.0.1"
+            assert store.resolve_version("s", "1.0.0") == "1.0.0"
+            assert store.show("s").version == "1.0.1"
+            assert [record.version for record in store.history("s")] == ["1.0.1", "1.0.0"]
+            assert store.find_version_by("s", "a") == "1.0.1"
+            assert store.tags("s") == {"t": "1.0.0"}
+            assert store.checkpoints("s") == []
+            assert store.get("s", "1.0.0").content == "one"
+            with pytest.raises(ContextNotFoundError):
+                store.show("none")
 
 
 def test_user_without_rights_is_told_so(redis_client, redis_server):

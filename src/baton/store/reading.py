@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from redis.exceptions import OutOfMemoryError
+
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.errors import ContextCorruptError, UnsupportedFormatError, VersionNotFoundError
 from baton.store.heads import HEAD_FIELDS, OpenedVersion, decode_head
@@ -15,7 +17,7 @@ from baton.store.refusals import MAX_RACES, VersionGoneError, busy, corrupt, not
 from baton.store.stored_chunks import StoredChunks, in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from baton.binary_redis import BinaryPipeline, BinaryRedis
@@ -113,15 +115,39 @@ class ContextReader:
 
         Raises: what `require_head` does.
         """
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.base, HEAD_FIELDS)
-        for ask in asked:
-            ask(pipeline)
-        found, *answers = pipeline.execute()
+        try:
+            found, *answers = self._look(keys, asked, transaction=True)
+        except OutOfMemoryError:
+            found, answers = self._look_twice(keys, asked)
         head = decode_head(keys.session_id, found)
         if head is None:
             raise not_found(keys.session_id)
         return head, answers
+
+    def _look_twice(
+        self, keys: SessionKeys, asked: Sequence[Callable[[BinaryPipeline], object]]
+    ) -> tuple[Any, list[Any]]:
+        """The same from a full server, which queues not even reads: no head came between."""
+        while True:
+            found, *answers, again = self._look(keys, asked, transaction=False)
+            if found == again:
+                return found, answers
+
+    def _look(
+        self,
+        keys: SessionKeys,
+        asked: Sequence[Callable[[BinaryPipeline], object]],
+        *,
+        transaction: bool,
+    ) -> list[Any]:
+        """The fields of the head, what is asked; and without a transaction the fields again."""
+        pipeline = self._redis.pipeline(transaction=transaction)
+        pipeline.hmget(keys.base, HEAD_FIELDS)
+        for ask in asked:
+            ask(pipeline)
+        if not transaction:
+            pipeline.hmget(keys.base, HEAD_FIELDS)
+        return pipeline.execute()
 
     def require_head(self, keys: SessionKeys) -> Head:
         """The session's head.
