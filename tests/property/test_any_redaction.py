@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from baton.redaction import (
     compile_rules,
     find_sensitive,
+    json_text,
     redact,
     redact_slice,
     sanitize_for_archival,
@@ -86,6 +87,7 @@ def test_json_too_dense_to_look_through_stays_valid(documents, ascii_only):
         patched.setattr(scanning, "BURST_UNITS", -1)
         patched.setattr(scanning, "BYTES_PER_UNIT", 10**9)
         patched.setattr(scanning, "STRETCH_BYTES", 50)
+        patched.setattr(json_text, "MOST_WITHHELD", 1)
         findings = find_sensitive(text)
     assert _shape(json.loads(redact(text, findings))) == _shape(documents)
     assert all(one.end <= two.start for one, two in pairwise(findings))

@@ -6,26 +6,30 @@ import json
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from baton.redaction.finding import WITHHELD, Candidate, replacement_of
+from baton.redaction.finding import RANK_CERTAIN, WITHHELD, Candidate, replacement_of
+from baton.redaction.scanning import compile_anchor
 from baton.redaction.subject import ESCAPED_BACKSLASH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from baton.redaction.subject import Subject
 
 _NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _NUMBER_END: Final = re.compile(rb"[\d.eE+-]++")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:")
-_BLANKS_AND_COLON: Final = re.compile(rb"[ \t\r\n]++:")
+_QUOTE_TO_COLON: Final = compile_anchor(r'"[ \t\r\n]+:')
 _MARK: Final = replacement_of(WITHHELD).encode()
 # Of what is withheld, shorter strings and numbers are left: the shortest password is 4, a social
 # security number 9.
 _LEAST_STRING_BYTES: Final = 4
-_LEAST_NUMBER_BYTES: Final = 9
+# Where more of a text is withheld, all of it is.
+MOST_WITHHELD: Final = 0.5
 _PIECE_BYTES: Final = 16 * 1024
-_LONG_NUMBER: Final = re.compile(rb"-?\d[\d.eE+-]{8,}+")
+_LONG_NUMBER: Final = re.compile(rb"[-0-9][0-9.eE+-]{8,}+")
+_HAS_LONG_NUMBER: Final = compile_anchor(r"[-0-9][0-9.eE+-]{8}")
 # A JSON text has no control characters in strings, so these may stand for escapes meanwhile.
+_NUMBER_CONTROL: Final = b"\x03"
 _CONTROLS: Final = ((b"\\\\", b"\x01\x01"), (b'\\"', b"\x01\x02"))
 _NUMBER_BYTES: Final = b"0123456789+-.eE"
 _NEAR_BYTES: Final = 256
@@ -60,15 +64,18 @@ def _parses_by_lines(text: str) -> bool:
         return False
 
 
-def _marked_strings(parts: list[bytes], *, is_key_last: bool) -> list[bytes]:
-    """The strings at odd places of `parts`, with a mark for what is no key and not short."""
+def _marked_strings(parts: list[bytes], *, spaced: bool, is_key_last: bool) -> list[bytes]:
+    """The strings at odd places of `parts`, with a mark for what is no key and not short.
+
+    `spaced` says that blanks may stand between a key and its colon.
+    """
     followers = parts[2::2]
     if followers and is_key_last and not followers[-1].strip():
         followers[-1] = b":"
-    if any(map(_BLANKS_AND_COLON.match, set(followers))):
+    if spaced:
         followers = [each.lstrip() for each in followers]
     return [
-        text if after[:1] == b":" or len(text) < _LEAST_STRING_BYTES else _MARK
+        text if len(text) < _LEAST_STRING_BYTES or after.startswith(b":") else _MARK
         for text, after in zip(parts[1::2], followers, strict=True)
     ]
 
@@ -87,16 +94,28 @@ class JsonFitter:
         self._data = subject.data
         self._view = subject.view
         # In it, a quote begins or ends a string, and a backslash begins an escape.
-        self._plain = subject.data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         self._escapes = subject.data.replace(b"\\\\", b"__")
+        self._plain = self._escapes.replace(b'\\"', b"__")
         self._start = 0  # of the part that is being cut: a string's inside, or what is between two
         self._end = self._next_quote(0)
         self._in_string = False
         self._done = 0  # up to where parts were yielded
         self._checked_end, self._checked = -1, False
 
-    def fit(self, candidates: Iterable[Candidate]) -> Iterator[Fitted]:
-        """The parts of the candidates that are values.
+    def fit(self, candidates: Sequence[Candidate]) -> Iterable[Fitted]:
+        """The parts of the candidates that are values, or all of the text as one string.
+
+        The latter where more than half of it is withheld: to keep the keys of what is withheld
+        takes longer than to find it.
+        """
+        withheld_bytes = sum(each.end - each.start for each in candidates if each.kind == WITHHELD)
+        if withheld_bytes > len(self._data) * MOST_WITHHELD:
+            whole = Candidate(0, len(self._data), WITHHELD, "dense", RANK_CERTAIN)
+            return [Fitted(whole, f'"{replacement_of(WITHHELD)}"')]
+        return self._parts(candidates)
+
+    def _parts(self, candidates: Iterable[Candidate]) -> Iterator[Fitted]:
+        """The parts that are values.
 
         What is withheld becomes one part from its first value to its last, with a text of its own
         in which the keys stay: a part for each value would be tens of thousands a MB.
@@ -183,10 +202,13 @@ class JsonFitter:
             for pair, control in _CONTROLS:
                 plain = plain.replace(pair, control)
         parts = plain.split(b'"')
-        parts[1::2] = _marked_strings(parts, is_key_last=bool(_COLON.match(self._data, last)))
-        if max(map(len, parts[::2])) >= _LEAST_NUMBER_BYTES:
-            parts[::2] = [_LONG_NUMBER.sub(b'"%s"' % _MARK, part) for part in parts[::2]]
-        shown = b'"'.join(parts)
+        spaced = _QUOTE_TO_COLON.search(plain) is not None
+        is_key_last = _COLON.match(self._data, last) is not None
+        parts[1::2] = _marked_strings(parts, spaced=spaced, is_key_last=is_key_last)
+        between = b'"'.join(parts[::2])
+        if _HAS_LONG_NUMBER.search(between):
+            parts[::2] = _LONG_NUMBER.sub(_NUMBER_CONTROL, between).split(b'"')
+        shown = b'"'.join(parts).replace(_NUMBER_CONTROL, b'"%s"' % _MARK)
         if escaped:
             for pair, control in _CONTROLS:
                 shown = shown.replace(control, pair)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from baton.redaction import values
-from baton.redaction.finding import RANK_NAMED, Candidate
+from baton.redaction.finding import RANK_CERTAIN, RANK_NAMED, WITHHELD, Candidate
 from baton.redaction.scanning import Detector, compile_anchor
 from baton.redaction.words import KEYS, OPEN_KEYS, PASSWORDS
 
@@ -22,7 +22,11 @@ _SUFFIX: Final = r"(?:[_-]?(?:value|plain|hash|prod|dev|test|live|old|new|curren
 _CLOSE: Final = r"""["'`\]\x02\x03]{0,6}"""
 _SEPARATOR: Final = (
     r"(?:"
-    r"[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
+    r"[ \t]{0,4}:[ \t]{0,4}[|>][+-]?[ \t]{0,4}\n[ \t]{1,40}"  # YAML's block
+    r"|[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
+    r"""|,\s{0,20}\x03?["']value\x03?["'][ \t]{0,2}:[ \t]{0,4}"""  # {"name": …, "value": …}
+    r"|>\s{0,40}<value>"
+    r"|[ \t]{1,2}\.[ \t]{1,2}"  # a Lisp pair; its value must be quoted
     r"""|["'\x03 ]{1,4}value["'\x03]{0,2}[ \t]{0,2}[=:][ \t]{0,2}"""
     r"|\s{1,40}value:[ \t]{1,8}"  # the next line of a Kubernetes env
     r"|[ \t]{0,4}\{\s{1,40}default[ \t]{0,8}=[ \t]{0,8}"
@@ -31,11 +35,11 @@ _SEPARATOR: Final = (
     r")"
 )
 _ANCHOR: Final = compile_anchor(
-    rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth){_SUFFIX}{_CLOSE}{_SEPARATOR}",
+    rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth|[?&](?:sig|sign|appid)){_SUFFIX}{_CLOSE}{_SEPARATOR}",
     ignore_case=True,
 )
 _TYPED: Final = re.compile(rb"[A-Za-z&<>\[\]'.:]{1,24}+[ \t]{1,4}=[ \t]{0,8}")  # name: Type = value
-_CUE: Final = rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth"
+_CUE: Final = rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth|[?&]sig|[?&]appid"
 _PASSWORD: Final = re.compile(rf"(?:{PASSWORDS}|{_SHORT})".encode(), re.IGNORECASE)
 _NAMED_KEY: Final = re.compile(KEYS.encode(), re.IGNORECASE)
 _API: Final = re.compile(rb"api", re.IGNORECASE)
@@ -47,7 +51,7 @@ _LINE_END: Final = re.compile(rb"[ \t]*(?:\r?[\n\f]|$|#)")
 _LEFT_BYTES: Final = 80
 _LONG_TAILS: Final = frozenset({b":=", b"=>", b"->"})
 _TAILS: Final = {b"\x9a": b":", b"\x92": b"=>"}  # a full-width colon, an arrow
-_ARGUMENT: Final = (b",", b"(")
+_ARGUMENT: Final = (b",", b"(", b".")
 
 
 class _Named(NamedTuple):
@@ -57,6 +61,7 @@ class _Named(NamedTuple):
     separator: bytes
     before: bytes
     after: bytes
+    is_plain_line: bool
 
 
 def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
@@ -66,20 +71,16 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
         return ()
     if typed := _TYPED.match(view, end):
         end = typed.end()
-    if view.startswith(b"[", end) and kind == "password":
-        return [
-            _candidate(each, kind)
-            for each in values.read_list(view, end)
-            if _is_password_in_list(each.text(view))
-        ]
-    named = _around(view, start, end)
-    whole_word = named.separator == b"=" and _is_plain_line(named)
-    value = values.read_value(view, end, whole_word=whole_word)
+    if kind == "password" and view.startswith(b"[", end):
+        return _listed(subject, end)
+    anchor, separator, before = view[start:end], _separator(view, start, end), _before(view, start)
+    is_plain = separator == b"=" and _is_plain_line(anchor, before)
+    value = values.read_value(view, end, whole_word=is_plain)
     if value is None:
         return ()
-    if named.separator == b":" and b"://" in named.before.rpartition(b" ")[2]:
+    if separator == b":" and b"://" in before.rpartition(b" ")[2]:
         return ()  # a URL's user; what is behind it is found by the URL
-    named = named._replace(after=view[value.end : value.end + 40])
+    named = _Named(anchor, separator, before, view[value.end : value.end + 40], is_plain)
     judged = _is_password if kind == "password" else _is_secret
     if not judged(value.text(view), value, named):
         return ()
@@ -117,19 +118,38 @@ def _is_key(view: bytes, start: int) -> bool:
     return not (word and (word[-1].lower() in OPEN_KEYS or word[-1].lower().endswith(b"public")))
 
 
-def _around(view: bytes, start: int, end: int) -> _Named:
-    anchor = view[start:end]
-    first = max(0, start - _LEFT_BYTES)
-    line = max(first, view.rfind(b"\n", first, start) + 1, view.rfind(b"\f", first, start) + 1)
-    separator = anchor.lstrip(b"\x02\x03").rstrip(b" \t")
-    tail = separator[-2:] if separator[-2:] in _LONG_TAILS else separator[-1:]
-    return _Named(anchor, _TAILS.get(tail, tail), view[line:start], b"")
+def _before(view: bytes, start: int) -> bytes:
+    """The line up to the name, as far as it is looked at."""
+    before = view[max(0, start - _LEFT_BYTES) : start]
+    return before[max(before.rfind(b"\n"), before.rfind(b"\f")) + 1 :]
 
 
-def _is_plain_line(named: _Named) -> bool:
+def _separator(view: bytes, start: int, end: int) -> bytes:
+    tail = view[max(start, end - 10) : end].rstrip(b" \t")
+    long = tail[-2:]
+    return long if long in _LONG_TAILS else _TAILS.get(tail[-1:], tail[-1:])
+
+
+def _is_plain_line(anchor: bytes, before: bytes) -> bool:
     """`NAME=` without blanks at the begin of a line, as in `.env` files and properties."""
-    tight = named.name.rstrip(b" \t") == named.name and b" " not in named.name
-    return tight and bool(_PLAIN_LINE.fullmatch(named.before)) and b"&" not in named.before
+    if b" " in anchor or anchor.endswith(b"\t") or b"&" in before:
+        return False
+    return _PLAIN_LINE.fullmatch(before) is not None
+
+
+def _listed(subject: Subject, at: int) -> Sequence[Candidate]:
+    """The passwords of a list; what is too long is withheld to its end."""
+    view = subject.view
+    listed = values.read_list(view, at)
+    subject.owed_units += 4 * len(listed)
+    found = [
+        _candidate(each, "password") for each in listed if _is_password_in_list(each.text(view))
+    ]
+    if len(listed) == values.MAX_LISTED:
+        end = view.find(b"]", listed[-1].end)
+        end = len(view) if end < 0 else end
+        found.append(Candidate(listed[-1].end + 1, end, WITHHELD, "list", RANK_CERTAIN))
+    return found
 
 
 def _is_password(text: bytes, value: Value, named: _Named) -> bool:
@@ -151,7 +171,7 @@ def _is_bare_password(text: bytes, named: _Named) -> bool:
 
 
 def _is_quoted_password(text: bytes, named: _Named) -> bool:
-    talk = values.is_talk(text) and not (named.separator == b"=" and _is_plain_line(named))
+    talk = values.is_talk(text) and not named.is_plain_line
     if talk or (b"(" in text and values.is_reference(text)):
         return False
     if named.separator in _ARGUMENT:
@@ -168,7 +188,7 @@ def _is_plain_word_password(text: bytes, named: _Named) -> bool:
         return (
             ends
             and len(text) >= 5
-            and _is_plain_line(named)
+            and named.is_plain_line
             and not values.is_identifier(text[:1].lower() + b"_" if b"_" in text else b"-")
         )
     if named.separator == b":":
@@ -192,6 +212,13 @@ def _is_secret(text: bytes, value: Value, named: _Named) -> bool:
         return False
     if named.separator in _ARGUMENT and not value.quote:
         return False
+    if value.quote and values.looks_random_throughout(text):
+        return True
+    return _is_random_enough(text, value, named)
+
+
+def _is_random_enough(text: bytes, value: Value, named: _Named) -> bool:
+    """How random it has to look depends on how much the name says."""
     lowered = named.name[:4].lower()
     if lowered.startswith(b"key"):
         return values.looks_random(text)
@@ -207,4 +234,4 @@ def _candidate(value: Value, kind: str) -> Candidate:
     return Candidate(value.start, value.end, told, "named", RANK_NAMED)
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=14)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=16)

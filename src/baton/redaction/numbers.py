@@ -46,10 +46,13 @@ def _judge_ssn(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
         if called is None:
             return ()
         start, end = called.span(1)
-    elif not _SOCIAL_WORD.search(view, max(0, start - _LEFT_BYTES), start):
-        if not _is_ssn(view, start, end):
-            return ()
+    elif not (_is_called_so(view, start) or _is_ssn(view, start, end)):
+        return ()
     return (Candidate(start, end, "ssn", "ssn", RANK_NUMBER),)
+
+
+def _is_called_so(view: bytes, start: int) -> bool:
+    return _SOCIAL_WORD.search(view, max(0, start - _LEFT_BYTES), start) is not None
 
 
 def _is_ssn(view: bytes, start: int, end: int) -> bool:

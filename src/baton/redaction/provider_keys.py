@@ -75,10 +75,33 @@ _FORMS: Final = (
     ("fly", "fo1_", r"[\w-]{40,}"),
     ("alibaba", "LTAI", r"[A-Za-z0-9]{20}\b"),
     ("age", "AGE-SECRET-KEY-1", r"[A-Z0-9]{50,58}"),
+    ("hubspot", r"pat-(?:na|eu)\d-", r"[a-f0-9]{8}-[a-f0-9-]{27}"),
+    ("mapbox", r"sk\.eyJ", r"[\w-]{20,}\.[\w-]{20,}"),
+    ("google", r"AAAA[\w-]{7}:APA91b", r"[\w-]{60,}"),
+    ("brevo", "xkeysib-", r"[a-f0-9]{64}"),
+    ("buildkite", "bk(?:ua|aat|at)_", r"[a-f0-9]{32,}"),
+    ("circleci", "CCIPAT_", r"\w{20,}"),
+    ("netlify", "nfp_", r"[A-Za-z0-9]{30,}"),
+    ("contentful", "CFPAT-", r"[\w-]{30,}"),
+    ("dynatrace", r"dt0[a-z]\d\d\.", r"[A-Z0-9]{16,}\.[A-Z0-9]{40,}"),
+    ("tailscale", "tskey-", r"[a-z]{2,10}-[\w-]{16,}"),
+    ("sourcegraph", "sgp_", r"[a-f0-9_]{40,}"),
+    ("supabase", "sb_secret_", r"[\w-]{20,}"),
+    ("flutterwave", "FLWSECK(?:_TEST)?-", r"[A-Za-z0-9-]{20,}"),
+    ("plaid", "access-(?:sandbox|production|development)-", r"[a-f0-9]{8}-[a-f0-9-]{27}"),
+    ("onepassword", "ops_eyJ", r"[\w-]{40,}"),
+    ("adafruit", "aio_", r"[A-Za-z0-9]{28}\b"),
+    ("razorpay", "rzp_live_", r"[A-Za-z0-9]{14,}"),
+    (
+        "teams",
+        r"https:(?:\x03?/){2}[\w-]{1,40}\.webhook\.office\.com\x03?/",
+        r"[a-z0-9]{4,12}\x03?/[\w@/\x03-]{40,}",
+    ),
     ("unix_crypt", r"\$(?:[1256y]|apr1|2[abxy]|argon2\w{1,2})\$", r"[\w./$,=+]{20,}"),
 )
 _CUE: Final = (
-    r"\bsk[-_]|\brk_|whsec|gh[oprsu]_|github_pat|\bgl[a-z]{1,5}[-_]|\bxox|xapp-|hooks|discord"
+    r"\bsk[-_.]|pat-(?:na|eu)|APA91b|xkeysib|\bbk[a-z]{2,3}_|CCIPAT|\bnfp_|CFPAT|\bdt0|tskey-|sgp_"
+    r"|sb_secret|FLWSECK|access-(?:s|p|d)|ops_ey|\baio_|rzp_|webhook|\brk_|whsec|gh[oprsu]_|github_pat|\bgl[a-z]{1,5}[-_]|\bxox|xapp-|hooks|discord"
     r"|AKIA|ASIA|ABIA|ACCA|AIza|GOCSPX|ya29|1//0|\bSK[0-9a-f]{8}|SG\.|npm_|pypi-"
     r"|\bhf_|api_org_|\bdo[opr]_v1|dapi[0-9a-f]|key-[0-9a-f]|-us\d|\bshp[a-z]{2}_|\bhv[bsr]\."
     r"|secret_|\bntn_|\blin_|gsk_|xai-|\br8_|pplx-|lsv2|sbp_|sntry|pscale|\bpat[A-Za-z0-9]{14}"

@@ -17,6 +17,7 @@ from baton.redaction import (
     numbers,
     private_keys,
     provider_keys,
+    tables,
 )
 from baton.redaction.finding import WITHHELD, Finding, replacement_of
 from baton.redaction.json_text import Fitted, JsonFitter, is_json
@@ -28,7 +29,6 @@ from baton.redaction.subject import Subject
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from baton.redaction.finding import Candidate
 
 _DETECTORS: Final = Detectors(
     (
@@ -39,6 +39,7 @@ _DETECTORS: Final = Detectors(
         *commands.DETECTORS,
         *addresses.DETECTORS,
         *numbers.DETECTORS,
+        *tables.DETECTORS,
     )
 )
 NO_RULES: Final = Rules()

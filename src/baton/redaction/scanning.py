@@ -115,6 +115,8 @@ def scan(
             yield Candidate(start, end, WITHHELD, "dense", RANK_CERTAIN)
         else:
             yield from _judged(subject, looks)
+            allowance.spent += subject.owed_units
+            subject.owed_units = 0
 
 
 def _looks(

@@ -31,14 +31,19 @@ _RARE: Final = 64
 
 
 class Subject:
-    """The UTF-8 bytes of a text in `data`, and the detectors' `view` of them."""
+    """The UTF-8 bytes of a text in `data`, and the detectors' `view` of them.
 
-    __slots__ = ("_ascii", "data", "view")
+    A judge that looks at much adds what it did to `owed_units`; the scan takes it from the text's
+    allowance.
+    """
+
+    __slots__ = ("_ascii", "data", "owed_units", "view")
 
     def __init__(self, text: str) -> None:
         # A lone surrogate becomes bytes that no valid text holds.
         self.data = text.encode(errors="surrogatepass")
         self.view = plain_escapes(self.data)
+        self.owed_units = 0
         self._ascii = len(self.data) == len(text)
 
     def char_offsets(self, byte_offsets: list[int]) -> list[int]:

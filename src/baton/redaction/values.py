@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from baton.redaction.words import NAME_PARTS, NAMES, STOP_WORDS, TALK
 
 _OPEN: Final = re.compile(
-    rb"""[bBfFrRuU@&]{0,2}\x02{0,8}("{3}|'{3}|\x03["']|["'`]|\xe2\x80[\x9c\x9e\x98]|\xc2\xab)"""
+    rb"""[bBfFrRuU@&]{0,2}\x02{0,8}("{3}|'{3}|\x03["']|["'`]|\xe2\x80[\x9c\x9e\x98]|\xc2\xab|\xe3\x80\x8c)"""
 )
 # Possessive, so that a quote that is never closed costs one pass.
 _BODIES: Final = {
@@ -24,6 +24,7 @@ _BODIES: Final = {
     b"\xe2\x80\x9c": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80[\x9d\x9c]"),
     b"\xe2\x80\x9e": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80[\x9d\x9c]"),
     b"\xe2\x80\x98": re.compile(rb"([^\n\xe2]{0,1024}+)\xe2\x80\x99"),
+    b"\xe3\x80\x8c": re.compile(rb"([^\n]{0,256}?)\xe3\x80\x8d"),
     b"\xc2\xab": re.compile(rb"([^\n\xc2]{0,1024}+)\xc2\xbb"),
 }
 _BARE: Final = re.compile(rb"""[^\s"'`\x03]{1,256}+""")
@@ -69,6 +70,7 @@ _REFERENCE: Final = re.compile(
     """
 )
 _IDENTIFIER: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+MAX_LISTED: Final = 500
 _MAX_NAME_BYTES: Final = 40
 _ALL_DIGITS: Final = b"0123456789"
 _ALL_LETTERS: Final = bytes(byte for byte in range(256) if byte >= 128 or chr(byte).isalpha())
@@ -77,6 +79,9 @@ _LOOK_AT_BYTES: Final = 128
 _TOKEN_CHARS: Final = re.compile(rb"[A-Za-z0-9_.\-/+=~:$%!@#^*?&\x02\\]+")
 _LETTERS: Final = re.compile(rb"[A-Za-z\x80-\xff-]+")
 _WORD: Final = re.compile(rb"[a-z]{2,}|[A-Z][a-z]+|[A-Z]{2,}|\d+")
+_CHARACTER_SORTS: Final = tuple(
+    re.compile(sort) for sort in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^A-Za-z0-9]")
+)
 _ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 _NAME_LIKE: Final = re.compile(NAMES.encode(), re.IGNORECASE)
 _NAME_PART: Final = re.compile(b"|".join(NAME_PARTS))
@@ -128,10 +133,10 @@ def _read_bare(view: bytes, at: int, *, whole_word: bool) -> Value | None:
 
 
 def read_list(view: bytes, at: int) -> list[Value]:
-    """The quoted strings of the list that begins with `[` at `at`, at most 50."""
+    """The quoted strings of the list that begins with `[` at `at`, at most `MAX_LISTED`."""
     found: list[Value] = []
     at += 1
-    while len(found) < 50 and (item := _LIST_ITEM.match(view, at)):
+    while len(found) < MAX_LISTED and (item := _LIST_ITEM.match(view, at)):
         group = 1 if item[1] is not None else 2
         found.append(Value(item.start(group), item.end(group), b'"'))
         if item[3] == b"]":
@@ -194,17 +199,29 @@ def looks_like_token(value: bytes, *, at_least: int = 8) -> bool:
     if digits in {0, len(value)}:
         random = len(value) >= 20 and len(set(value)) >= 16 and _entropy_bits(value) >= 4.0
         return digits == 0 and random
-    return len(set(value)) >= min(6, at_least) and not _is_words(value)
+    return len(set(value)) >= min(6, at_least) and not is_words(value)
+
+
+def looks_random_throughout(value: bytes) -> bool:
+    """Whether it is long, and letters, digits and signs of any sort are mixed throughout."""
+    if not 24 <= len(value) <= _LOOK_AT_BYTES or b" " in value or not value.isascii():
+        return False
+    return _digits(value) >= 3 and len(set(value)) >= 18 and _entropy_bits(value) >= 4.0
+
+
+def strength(value: bytes) -> int:
+    """How many of these it has: lower case, upper case, digits, signs."""
+    return sum(bool(found.search(value)) for found in _CHARACTER_SORTS)
 
 
 def looks_random(value: bytes) -> bool:
     """A stricter form of `looks_like_token`, for names that say little: length and entropy."""
     if len(value) < 20 or not _ALPHANUMERIC.fullmatch(value) or not looks_like_token(value):
         return False
-    return len(set(value)) >= 8 and _entropy_bits(value) >= 3.0 and not _is_words(value)
+    return len(set(value)) >= 8 and _entropy_bits(value) >= 3.0 and not is_words(value)
 
 
-def _is_words(value: bytes) -> bool:
+def is_words(value: bytes) -> bool:
     """Whether words and short numbers make it up: `db-credentials-2`, `2024-11-21`."""
     if len(value) > _LOOK_AT_BYTES:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PASSWORDS: Final = (
-    r"pass[_-]?(?:word|wd|wort|phrase|code)|passw|pwd|psw|kennwort|contrase(?:ñ|n)a"
+    r"pass[_-]?(?:word|wd|wort|phrase|code)|passw|pwd|psw|psk|kennwort|contrase(?:ñ|n)a"
     r"|mot[ _]de[ _]passe"
     r"|senha|wachtwoord|has(?:ł|l)o|(?:П|п)ароль|密码|密碼|パスワード|비밀번호|(?:la )?clave|parola"
 )
@@ -53,7 +53,7 @@ NAMES: Final = (
 )
 # Each of those names that is ASCII has one of these.
 NAME_PARTS: Final = (
-    b"pass", b"pw", b"psw", b"ken", b"contra", b"mot", b"senha", b"wacht", b"has", b"clave",
+    b"pass", b"pw", b"psw", b"psk", b"ken", b"contra", b"mot", b"senha", b"wacht", b"has", b"clave",
     b"parola",
     b"secret", b"token", b"cred", b"key",
 )  # fmt: skip
