@@ -403,6 +403,37 @@ def test_run_warns_before_it_replaces_a_silent_redis(place):
     place.assert_nothing_left()
 
 
+@pytest.mark.parametrize("redis_server", ["system"], indirect=True)
+def test_run_starts_no_pools_on_a_redis_that_keeps_nothing(place, redis_server):
+    """B1: refused before anything is stored; `--allow-volatile` runs there, with a warning."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        refused = place.run("x", code=4, BATON_REDIS_URL=redis_server.url)
+        assert "no append-only file" in refused.err
+        assert "--allow-volatile" in refused.err
+        assert client.keys("*") == []
+        done = place.run("outline", "--allow-volatile", BATON_REDIS_URL=redis_server.url)
+        assert "status   done" in done.out
+        assert "WARNING" in (place.state_dir / "logs" / "launcher.log").read_text()
+        client.flushall()
+    place.assert_nothing_left()
+
+
+@pytest.mark.parametrize("redis_server", ["system"], indirect=True)
+def test_up_on_a_redis_that_keeps_nothing_needs_to_be_told(place, redis_server):
+    """B1: exit code 4 by itself; ready with `--allow-volatile`, for its pools too."""
+    url = {"BATON_REDIS_URL": redis_server.url}
+    refused = place.baton("up", "--json", "--metrics-port", "0", code=4, **url)
+    assert "CONFIG SET appendonly yes" in refused.err
+    up = place.start("up", "--json", "--metrics-port", "0", "--allow-volatile", **url)
+    until(lambda: up.out.endswith("\n") or up.ended, 90, what="a ready line")
+    assert "WARNING" in up.err
+    assert up.end(signal.SIGINT) == 0, up.err
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    place.assert_nothing_left()
+
+
 def test_run_starts_pools_on_a_redis_that_has_none(place):
     """A reachable Redis without workers gets some for the run; Redis and session stay."""
     folder = Path(tempfile.mkdtemp(prefix="baton-test-"))

@@ -129,7 +129,7 @@ class Handoffs:
 
     def _begin(self, asked: Asked) -> None:
         """Find room, validate, record, publish."""
-        # First: a full Redis refuses even reads that are transactions, without naming its limit.
+        # First: before anything else is asked of a Redis that has little left.
         self._admission.require_room(asked.handoff_id, asked.session_id)
         package, version = asked.package, asked.context_version
         if package is not None:
