@@ -48,6 +48,7 @@ _PLAIN_LINE: Final = re.compile(
 )
 _YAML_LINE: Final = re.compile(rb"[ \t]*(?:- )?[\w.-]*")
 _LINE_END: Final = re.compile(rb"[ \t]*(?:\r?[\n\f]|$|#)")
+_LIST_END: Final = re.compile(rb"""["']\s{0,16}\]""")
 _LEFT_BYTES: Final = 80
 _LONG_TAILS: Final = frozenset({b":=", b"=>", b"->"})
 _TAILS: Final = {b"\x9a": b":", b"\x92": b"=>"}  # a full-width colon, an arrow
@@ -146,8 +147,8 @@ def _listed(subject: Subject, at: int) -> Sequence[Candidate]:
         _candidate(each, "password") for each in listed if _is_password_in_list(each.text(view))
     ]
     if len(listed) == values.MAX_LISTED:
-        end = view.find(b"]", listed[-1].end)
-        end = len(view) if end < 0 else end
+        ended = _LIST_END.search(view, listed[-1].end + 1)
+        end = ended.start() + 1 if ended else len(view)
         found.append(Candidate(listed[-1].end + 1, end, WITHHELD, "list", RANK_CERTAIN))
     return found
 

@@ -148,12 +148,19 @@ def _looks(
 
 
 def _judged(subject: Subject, looks: Looks) -> Iterator[Candidate]:
-    """What the judges find; an anchor within what its own judge has found is no other one."""
+    """What the judges find; an anchor within what its own judge has found is no other one.
+
+    Nor is one in what any judge has withheld, which may reach far.
+    """
     for judge, spans in looks:
         done = 0
         for start, end in spans:
-            if start >= done and (found := judge(subject, start, end)):
+            if start < done or start in subject.withheld:
+                continue
+            if found := judge(subject, start, end):
                 done = found[-1].end
+                if found[-1].kind == WITHHELD:
+                    subject.withheld = range(found[-1].start, done)
                 yield from found
 
 

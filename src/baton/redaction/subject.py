@@ -34,16 +34,17 @@ class Subject:
     """The UTF-8 bytes of a text in `data`, and the detectors' `view` of them.
 
     A judge that looks at much adds what it did to `owed_units`; the scan takes it from the text's
-    allowance.
+    allowance. `withheld` is the last range that a judge has withheld.
     """
 
-    __slots__ = ("_ascii", "data", "owed_units", "view")
+    __slots__ = ("_ascii", "data", "owed_units", "view", "withheld")
 
     def __init__(self, text: str) -> None:
         # A lone surrogate becomes bytes that no valid text holds.
         self.data = text.encode(errors="surrogatepass")
         self.view = plain_escapes(self.data)
         self.owed_units = 0
+        self.withheld = range(0)
         self._ascii = len(self.data) == len(text)
 
     def char_offsets(self, byte_offsets: list[int]) -> list[int]:
