@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from baton.errors import RedactionError
 from baton.redaction import (
     addresses,
+    calls,
     commands,
     headers,
     named_values,
     numbers,
     private_keys,
     provider_keys,
+    sentences,
     tables,
 )
 from baton.redaction.finding import WITHHELD, Finding, replacement_of
@@ -37,6 +39,8 @@ _DETECTORS: Final = Detectors(
         headers.DETECTOR,
         named_values.DETECTOR,
         *commands.DETECTORS,
+        *calls.DETECTORS,
+        *sentences.DETECTORS,
         *addresses.DETECTORS,
         *numbers.DETECTORS,
         *tables.DETECTORS,
