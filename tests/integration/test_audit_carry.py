@@ -197,6 +197,75 @@ def test_a_trail_that_was_exported_and_trimmed_by_hand_goes_on(bench):
     assert bench.whole.verify(NAME).ok
 
 
+def test_seals_that_were_carried_go_with_their_entries(bench):
+    """A session that is used for years has a month of seals in Redis; the chain holds all along."""
+    for _ in range(70):
+        bench.write(1)
+        bench.clock.pass_seconds(DAY_SECONDS)
+        bench.run()
+    assert bench.client.llen(KEYS.audit_seals) <= 33
+    assert bench.client.llen(KEYS.audit) <= 32
+    for found in (bench.whole.verify(NAME), bench.trail.verify(NAME)):
+        assert (found.ok, found.segments, found.anchored_segments) == (True, 70, 70)
+    assert bench.whole.verify(NAME).entries == 70
+    bench.write(1)
+    assert bench.whole.verify(NAME).anchored_segments == 71
+    for view in (bench.whole, bench.trail):
+        lines = list(view.export(NAME))
+        assert verify_export(lines, bench.anchor).segments == 71
+        assert verify_export(lines, bench.anchor).ok
+        del lines[1]  # the first seal
+        assert not verify_export(lines, bench.anchor).ok
+
+
+@pytest.fixture
+def months(bench):
+    """Seals 1 to 9 are in the file alone, 10 is the first in Redis."""
+    for _ in range(10):
+        bench.write(1)
+    bench.pass_days(20)
+    for _ in range(3):
+        bench.write(1)
+    bench.pass_days(12)
+    assert bench.client.llen(KEYS.audit_seals) == 4
+    assert bench.whole.verify(NAME).ok
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("tamper", "alone", "whole"),
+    [
+        # Another takes one more off the front, with its number or without.
+        ([("lpop", KEYS.audit_seals), ("hincrby", KEYS.audit_state, "seals_gone", 1)], 11, None),
+        ([("lpop", KEYS.audit_seals)], 10, 10),
+        ([("hset", KEYS.audit_state, "seals_gone", 8)], 9, 9),
+        ([("hdel", KEYS.audit_state, "seals_gone")], 1, 1),
+        ([("hset", KEYS.audit_state, "seals_gone", "many")], 1, 1),
+        ([("lset", KEYS.audit_seals, 0, b"{}")], 10, 10),
+    ],
+)
+def test_seals_that_somebody_else_takes_off_the_front_are_missed(months, tamper, alone, whole):
+    """By Redis and the anchor; what the file has of them too is not lost."""
+    for command, *arguments in tamper:
+        getattr(months.client, command)(*arguments)
+    assert alone in [each.number for each in months.trail.verify(NAME).problems]
+    found = [each.number for each in months.whole.verify(NAME).problems]
+    assert (whole in found) if whole else found == []
+
+
+def test_seals_that_the_file_lost_as_well_are_missed(months):
+    """A hole, or the front; where the whole file is gone, the anchor knows why Redis has less."""
+    months.sql("DELETE FROM segments WHERE segment = 4")
+    assert ("seal", 5) in months.problems()
+    months.sql("DELETE FROM segments WHERE segment < 4")
+    assert ("seal", 5) in months.problems()
+    months.file.close()
+    months.path.unlink()
+    assert months.problems() == []
+    months.run()
+    assert {each[0] for each in months.problems()} == {"entry"}, "what it had is lost, and told"
+
+
 # --- one trail for whoever asks ----------------------------------------------------------------
 
 

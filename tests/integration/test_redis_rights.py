@@ -230,6 +230,7 @@ def test_archive_carries_the_audit_and_trims_it(server, store_of, tmp_path):
             assert file.chains("aud")[0].segments == 1
     with server.client("admin") as admin:
         assert admin.llen("context:claude_max:{aud}:audit") == 0
+        assert admin.llen("context:claude_max:{aud}:audit_seals") == 1, "the last one stays"
 
 
 @pytest.mark.parametrize("user", ["context", "lifecycle", "archive", "sonnet_coordinator"])

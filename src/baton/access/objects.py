@@ -27,6 +27,7 @@ CONTENT: Final = (SESSION, PLAIN_SIBLINGS, AUTHORS)
 # What the archive's pool is asked, and what it answers: questions and snippets are contents.
 ARCHIVE_REQUESTS: Final = "archive:{*}:request"
 ARCHIVE_ANSWERS: Final = "archive:{*}:answers"
+ARCHIVE_WAITING: Final = "archive:waiting"
 ARCHIVE_REPORT: Final = "archive:health"
 
 LOCKS: Final = "locks:{*}"

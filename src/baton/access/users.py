@@ -289,8 +289,9 @@ def _archive(events: str) -> User:
         *_writing(),
         *_auditing(),
         *_sweeping(),
-        to_use("ltrim", objects.AUDIT),  # of what it has carried to its own folder
+        to_use("ltrim", objects.AUDIT, objects.AUDIT_SEALS),  # of what it has carried to its folder
         to_use("get del pexpire", objects.ARCHIVE_REQUESTS),
+        to_use("zpopmin zrem", objects.ARCHIVE_WAITING),
         to_use("rpush pexpire", objects.ARCHIVE_ANSWERS),
         to_use("set get", objects.ARCHIVE_REPORT),
         *_consuming(routes.ARCHIVE, unacked=objects.UNACKED_OF_ARCHIVE),
@@ -338,6 +339,7 @@ def _coordinator() -> User:
         *_enqueueing(routes.AGENTS, routes.CONTEXT, routes.ARCHIVE),
         to_use("get mget del", *objects.TASK_RESULTS),
         to_write("set", objects.ARCHIVE_REQUESTS),
+        to_write("zadd pexpire", objects.ARCHIVE_WAITING),
         to_use("blpop", objects.ARCHIVE_ANSWERS),
     )
     keyless = _TRANSACTIONS | _SEARCH | _SERVER | {"subscribe", "unsubscribe"}

@@ -179,6 +179,7 @@ class AuditCarry:
     def _segments(self, trail: _Trail, first: int) -> Iterator[CarriedSegment]:
         """The trail's segments from number `first` on, as they stand in Redis."""
         size = self._reader.measure(trail.session_id)
+        first = max(first, size.seals_gone + 1)
         for number, raw in enumerate(self._reader.seals(size, first), first):
             seal = _decode(raw)
             if seal is None or (seal.session, seal.chain, seal.segment) != (

@@ -165,6 +165,7 @@ class WholeTrail:
     def _live(self, size: TrailSize, chain: str, seals: list[bytes], carried: int) -> _Chain:
         """The chain that Redis has, with what was carried of it."""
         trimmed = self._trimmed(size, chain, carried)
+        seals = [*self._carried_seals(size, chain), *seals]
         trail = Trail(
             session_id=size.session_id,
             next_seq=size.next_seq,
@@ -176,8 +177,20 @@ class WholeTrail:
                 self._reader.entries(size),
             ),
             kept_ms=self._kept_ms,
+            first_segment=size.seals + 1 - len(seals),
         )
         return _Chain(chain, carried, size.last_seq, is_live=True, trail=trail)
+
+    def _carried_seals(self, size: TrailSize, chain: str) -> list[bytes]:
+        """Those that Redis has no more, as far back from there as the file has them all."""
+        if not size.seals_gone:
+            return []
+        segments = self._file.segments(size.session_id, chain, 1, size.seals_gone)
+        found = {each.segment: each.seal for each in segments}
+        seals: list[bytes] = []
+        while size.seals_gone - len(seals) in found:
+            seals.append(found[size.seals_gone - len(seals)])
+        return seals[::-1]
 
     def _gone(self, size: TrailSize, chain: CarriedChain) -> _Chain:
         """A chain that Redis has no more."""
@@ -212,22 +225,21 @@ class WholeTrail:
     ) -> AuditVerification:
         """With what the file says; of a chain that Redis has no more, named in every problem."""
         if chain.is_live:
-            seals = list(chain.trail.seals)
-            return with_problem(verified, *self._compare(size, chain.name, seals, chain.carried))
+            return with_problem(verified, *self._compare(size, chain))
         problems = [
             each._replace(text=f"of chain {chain.name}, which Redis has no more: {each.text}")
             for each in verified.problems
         ]
         return replace(verified, problems=tuple(problems))
 
-    def _compare(
-        self, size: TrailSize, chain: str, seals: list[bytes], carried: int
-    ) -> Iterator[Problem]:
+    def _compare(self, size: TrailSize, chain: _Chain) -> Iterator[Problem]:
         """Where the file says otherwise than the seals in Redis."""
-        if carried > len(seals):
-            yield Problem("seal", len(seals) + 1, "is gone; the archive's file has it")
-        for each in self._file.segments(size.session_id, chain, 1, min(carried, len(seals))):
-            if each.seal != seals[each.segment - 1]:
+        trail, last = chain.trail, size.seals
+        if chain.carried > last:
+            yield Problem("seal", last + 1, "is gone; the archive's file has it")
+        first, through = trail.first_segment, min(chain.carried, last)
+        for each in self._file.segments(size.session_id, chain.name, first, through):
+            if each.seal != trail.seals[each.segment - first]:
                 yield Problem("archive", each.segment, "has another seal in the archive's file")
             # What Redis has no more was read from the file, and is verified already.
             elif each.first_seq > size.trimmed and each.packed is not None:

@@ -133,4 +133,5 @@ class AuditTrail:
             at_ms=size.at_ms,
             seals=list(self._reader.seals(size)),
             entries=self._reader.entries(size),
+            first_segment=size.seals_gone + 1,
         )

@@ -42,6 +42,7 @@ class _Header(BaseModel):
     seals: Annotated[int, Field(ge=0)]
     entries: Annotated[int, Field(ge=0)]
     more: Annotated[int, Field(ge=0)] = 0
+    first: Annotated[int, Field(ge=1)] = 1
 
 
 def export_chain(trail: Trail, entry_count: int, more: int = 0) -> Iterator[bytes]:
@@ -60,6 +61,7 @@ def export_chain(trail: Trail, entry_count: int, more: int = 0) -> Iterator[byte
         seals=len(trail.seals),
         entries=entry_count,
         more=more,
+        first=trail.first_segment,
     )
     yield json.dumps(header.model_dump(), separators=(",", ":")).encode() + b"\n"
     for raw in chained(trail.seals, trail.entries):
@@ -94,6 +96,7 @@ def verify_chains(
             at_ms=header.at,
             seals=seals,
             entries=export.entries(header),
+            first_segment=header.first,
         )
         own = None if heads is None else list(_heads_of(heads, header, chain, others))
         found.append(verify_trail(trail, own))
@@ -158,6 +161,6 @@ def _heads_of(
     """
     for head in heads:
         is_ours = head.chain not in others if header.more == 0 else head.chain == chain
-        slack_ms = 0 if head.segment <= header.seals else _HEAD_AGE_MS
+        slack_ms = 0 if head.segment < header.first + header.seals else _HEAD_AGE_MS
         if is_ours and head.at <= header.at - slack_ms:
             yield head

@@ -29,7 +29,8 @@ class TrailSize:
         next_seq: the counter: number of the last entry; -1: it is damaged.
         trimmed: entries that were taken off the front.
         entries: those behind them.
-        seals: how many.
+        seals: number of the last one, by counting.
+        seals_gone: those of them that were taken off the front.
         last_seal: raw; empty without seals.
         anchored: chain and segment that an anchor took last, as far as noted.
         at_ms: milliseconds by Redis' clock.
@@ -43,6 +44,7 @@ class TrailSize:
     last_seal: bytes
     anchored: tuple[str, int]
     at_ms: int
+    seals_gone: int = 0
 
     @property
     def last_seq(self) -> int:
@@ -60,27 +62,36 @@ class TrailReader:
         """What there is now; of a session without a trail, nothing."""
         with redis_errors(self._redis):
             found = _LOOK(self._redis, [SessionKeys.of(session_id).base], [])
-        next_seq, trimmed, entries, seals, last_seal, chain, anchored, at_ms = found
+        next_seq, trimmed, entries, seals, last_seal, chain, anchored, at_ms, gone = found
         return TrailSize(
             session_id=session_id,
             next_seq=_number(next_seq, -1) if next_seq else 0,
             trimmed=_number(trimmed),
             entries=entries,
-            seals=seals,
+            seals=_number(gone) + seals,
             last_seal=last_seal,
             anchored=(chain.decode("ascii", "replace"), _number(anchored)),
             at_ms=at_ms,
+            seals_gone=_number(gone),
         )
 
     def seals(self, size: TrailSize, first_segment: int = 1) -> Iterator[bytes]:
-        """The seals, raw, in order, from number `first_segment` on."""
-        keys = SessionKeys.of(size.session_id)
-        for start in range(first_segment - 1, size.seals, BATCH):
-            last = min(start + BATCH, size.seals) - 1
+        """The seals that are there, raw, in order, from number `first_segment` on.
+
+        Raises:
+            SessionBusyError: some were trimmed meanwhile.
+        """
+        keys, gone = SessionKeys.of(size.session_id), size.seals_gone
+        for first in range(max(first_segment, gone + 1), size.seals + 1, BATCH):
+            last = min(first + BATCH - 1, size.seals)
             with redis_errors(self._redis):
                 pipeline = self._redis.pipeline(transaction=False)
-                pipeline.lrange(keys.audit_seals, start, last)
-                (batch,) = pipeline.execute()
+                pipeline.lrange(keys.audit_seals, first - 1 - gone, last - 1 - gone)
+                # Asked last: if nothing is trimmed by now, nothing was when the list was read.
+                pipeline.hget(keys.audit_state, "seals_gone")
+                batch, gone_now = pipeline.execute()
+            if _number(gone_now) != gone:
+                raise _trimmed_meanwhile(size.session_id)
             yield from batch
 
     def entries(self, size: TrailSize) -> Iterator[bytes]:
@@ -117,9 +128,7 @@ class TrailReader:
                 return list(found)
             trimmed = _number(trimmed_now)
             if trimmed >= first:
-                raise SessionBusyError(
-                    f"the audit of session {size.session_id} was trimmed meanwhile; try again"
-                )
+                raise _trimmed_meanwhile(size.session_id)
 
 
 def require_trail(size: TrailSize) -> TrailSize:
@@ -131,6 +140,10 @@ def require_trail(size: TrailSize) -> TrailSize:
     if size.entries or size.seals or size.next_seq:
         return size
     raise ContextNotFoundError(f"session {size.session_id} has no audit trail; it may have expired")
+
+
+def _trimmed_meanwhile(session_id: str) -> SessionBusyError:
+    return SessionBusyError(f"the audit of session {session_id} was trimmed meanwhile; try again")
 
 
 def _number(raw: bytes | None, otherwise: int = 0) -> int:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _SEAL: Final = Script("baton.store", "seal_audit")
 _ANCHORED: Final = Script("baton.store", "anchor_audit")
 _TRIM: Final = Script("baton.store", "trim_audit")
+_TRIM_SEALS: Final = Script("baton.store", "trim_seals")
 
 
 class AuditSealer:
@@ -109,8 +110,14 @@ class AuditSealer:
         keys = SessionKeys.of(verified.session_id)
         self._anchor.append([Head.of(due[-1], kind)])
         reach("audit.announced")
+        front = due[-1]
         with redis_errors(self._redis):
-            return sum(_TRIM(self._redis, [keys.base], [s.first_seq, s.last_seq]) for s in due)
+            count = sum(
+                int(_TRIM(self._redis, [keys.base], [s.first_seq, s.last_seq])) for s in due
+            )
+            if kind == "carried":  # the seals too; that of the last stays: the anchor knows it
+                _TRIM_SEALS(self._redis, [keys.base], [front.segment, front.encode()])
+        return count
 
     def _seal_tail_or_warn(self, session_id: str) -> tuple[int, Head | None]:
         try:

@@ -40,7 +40,7 @@ class Trail:
         next_seq: what the counter says the last entry's number is; -1: it is no number.
         trimmed: how many entries are said to have been taken off its front.
         at_ms: when it was read, in milliseconds by Redis' clock.
-        seals: all of them, raw.
+        seals: all of them, raw, from that of segment `first_segment` on.
         entries: all behind the trimmed ones, raw.
         kept_ms: None: the archive's file is not looked at, so what was carried to it may be
             missing. Else it is part of the trail, and such entries may be missing only if they
@@ -54,6 +54,7 @@ class Trail:
     seals: Sequence[bytes]
     entries: Iterable[bytes]
     kept_ms: int | None = None
+    first_segment: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class AuditVerification:
     Attributes:
         entries: those that are there; `sealed_entries` and `unsealed_entries` of them.
         trimmed_entries: taken off the front, as the anchor knows.
-        segments: seals that are there.
+        segments: how many there are, with those whose seals were carried.
         anchored_segments: the last of them that the anchor confirms, and with it all before; 0
             without an anchor that can be read back.
         head: hash of the last seal, to compare by hand; empty without seals.
@@ -93,6 +94,7 @@ def verify_trail(trail: Trail, heads: Sequence[Head] | None) -> AuditVerificatio
     entries.run()
     anchored, anchor_problems = (0, []) if heads is None else _check_heads(trail, seals, heads)
     trim_problems = _check_trim(trail, seals, heads or ())
+    seal_problems = [*_check_front(trail, seals, heads or ()), *seal_problems]
     problems = [*trim_problems, *entries.problems, *seal_problems, *anchor_problems]
     return AuditVerification(
         session_id=trail.session_id,
@@ -100,7 +102,7 @@ def verify_trail(trail: Trail, heads: Sequence[Head] | None) -> AuditVerificatio
         sealed_entries=entries.sealed,
         unsealed_entries=entries.position - trail.trimmed - entries.sealed,
         trimmed_entries=trail.trimmed,
-        segments=len(trail.seals),
+        segments=trail.first_segment - 1 + len(trail.seals),
         anchored_segments=anchored,
         head=next((seal.hash for seal in reversed(seals) if seal is not None), ""),
         problems=tuple(problems[:MAX_PROBLEMS]),
@@ -130,7 +132,7 @@ def _check_seals(trail: Trail) -> tuple[list[Seal | None], list[Problem]]:
     """The seals, None for one that is none, and what is wrong with each by itself or its link."""
     seals: list[Seal | None] = []
     problems = []
-    for segment, raw in enumerate(trail.seals, 1):
+    for segment, raw in enumerate(trail.seals, trail.first_segment):
         before = seals[-1] if seals else None
         try:
             seal = decode_seal(raw)
@@ -142,8 +144,23 @@ def _check_seals(trail: Trail) -> tuple[list[Seal | None], list[Problem]]:
             fault = _link_fault(trail.session_id, seal, before)
             if fault:
                 problems.append(Problem("seal", segment, fault))
+        elif (seal.session, seal.segment) != (trail.session_id, segment) and not seals:
+            problems.append(Problem("seal", segment, "is another segment's"))
         seals.append(seal)
     return seals, problems
+
+
+def _check_front(
+    trail: Trail, seals: Sequence[Seal | None], heads: Sequence[Head]
+) -> list[Problem]:
+    """Seals may be missing in front only up to one that an anchor was told of as they went."""
+    if trail.first_segment == 1:
+        return []
+    front = seals[0].hash if seals and seals[0] is not None else ""
+    if any(head.kind != "sealed" and head.hash == front for head in heads):
+        return []
+    text = "is the first left; no anchor knows that those before it were carried"
+    return [Problem("seal", trail.first_segment, text)]
 
 
 def _link_fault(session_id: str, seal: Seal, before: Seal | None) -> str:
@@ -235,7 +252,10 @@ def _check_heads(
     chain = next((seal.chain for seal in seals if seal is not None), "")
     anchored, problems = 0, {}
     for head in heads:
-        seal = seals[head.segment - 1] if head.segment <= len(seals) else None
+        place = head.segment - trail.first_segment
+        if place < 0 and head.chain == chain:
+            continue  # the first that is left vouches for those before it
+        seal = seals[place] if 0 <= place < len(seals) else None
         at = iso_utc(utc_from_ms(head.at))
         if seal is not None and (seal.chain, seal.hash) == (head.chain, head.hash):
             anchored = max(anchored, head.segment)
