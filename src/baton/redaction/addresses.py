@@ -113,5 +113,5 @@ def _judge_url(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
 DETECTORS: Final = (
     Detector(r":(?:\x03?/){2}", _URL, _judge_url, units=14),
     Detector("@", _EMAIL, _judge_email, units=8),
-    Detector(r"[\[({<] ?at ?[\])}>]| at ", _SPELLED, _judge_spelled, units=20),
+    Detector(r"[\[({<] ?(?:at|dot) ?[\])}>]| dot ", _SPELLED, _judge_spelled, units=20),
 )

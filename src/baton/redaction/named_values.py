@@ -53,6 +53,8 @@ _LEFT_BYTES: Final = 80
 _LONG_TAILS: Final = frozenset({b":=", b"=>", b"->"})
 _TAILS: Final = {b"\x9a": b":", b"\x92": b"=>"}  # a full-width colon, an arrow
 _ARGUMENT: Final = (b",", b"(", b".")
+# What a text in quotes may begin with.
+_BEFORE_TEXT: Final = frozenset(bytes([byte]) for byte in b"\"'`bBfFrRuU@&\x02\x03\xe2\xc2\xe3[")
 
 
 class _Named(NamedTuple):
@@ -67,14 +69,16 @@ class _Named(NamedTuple):
 
 def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    kind = _kind(view, start, end)
+    separator = _separator(view, start, end)
+    in_code = separator in _ARGUMENT and view[end : end + 1] not in _BEFORE_TEXT
+    kind = None if in_code else _kind(view, start, end)
     if kind is None:
         return ()
     if typed := _TYPED.match(view, end):
-        end = typed.end()
+        end, separator = typed.end(), b"="
     if kind == "password" and view.startswith(b"[", end):
         return _listed(subject, end)
-    anchor, separator, before = view[start:end], _separator(view, start, end), _before(view, start)
+    anchor, before = view[start:end], _before(view, start)
     is_plain = separator == b"=" and _is_plain_line(anchor, before)
     value = values.read_value(view, end, whole_word=is_plain)
     if value is None:

@@ -108,7 +108,7 @@ _CUE: Final = (
     r"|\bsq0|EAAA|figd_|PMAK|\bdp\.|\bpul-|TT3xF|\bcio[a-z0-9]{32}|rubygems_|dckr_|\bNR[A-Z]{2}-|NRAL|AKCp"
     r"|\bfo1_|LTAI|AGE-S|\$(?:[1256y]|apr1|2[abxy]|argon2\w{1,2})\$"
 )
-_MIDDLE_CUE: Final = r"\.[\w-]{6}\.|[78]Q~|:AA|atlasv1"
+_MIDDLE_CUE: Final = r"\.[\w-]{6}\.[\w-]{27}|[78]Q~|:AA|atlasv1"
 # Those that show by what is within: the anchor, what stands before its end, what behind it.
 _MIDDLES: Final = (
     ("discord", r"\.[\w-]{6}\.", r"\b[MNO][\w-]{22,27}\.[\w-]{6}\.\Z", r"[\w-]{27,45}"),
