@@ -23,10 +23,10 @@ from baton.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from baton.binary_redis import BinaryRedis
+    from baton.binary_redis import BinaryPipeline, BinaryRedis
     from baton.settings import ClientSettings
 
 
@@ -223,6 +223,36 @@ def redis_now_ms(client: redis.Redis | BinaryRedis) -> int:
     now: Any = client.time()
     seconds, microseconds = now
     return int(seconds * 1000 + microseconds // 1000)
+
+
+def read_at_once(
+    client: BinaryRedis,
+    witness: Callable[[BinaryPipeline], object],
+    *asked: Callable[[BinaryPipeline], object],
+) -> list[Any]:
+    """The witness and what is asked, all of one instant; each queues one command that reads.
+
+    In a transaction; but a full server queues no command of one, whatever it does. There the
+    witness is looked at before and after, and all of it again where it changed: it has to be what
+    changes with all that is asked.
+    """
+    looks = (witness, *asked)
+    try:
+        return _read(client, looks, transaction=True)
+    except redis.exceptions.OutOfMemoryError:
+        while True:
+            *found, again = _read(client, (*looks, witness), transaction=False)
+            if found[0] == again:
+                return found
+
+
+def _read(
+    client: BinaryRedis, looks: Iterable[Callable[[BinaryPipeline], object]], *, transaction: bool
+) -> list[Any]:
+    pipeline = client.pipeline(transaction=transaction)
+    for look in looks:
+        look(pipeline)
+    return pipeline.execute()
 
 
 def redis_errors(client: redis.Redis | BinaryRedis) -> AbstractContextManager[None]:

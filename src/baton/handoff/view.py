@@ -20,7 +20,7 @@ from baton.handoff.outcome import (
     unknown_handoff,
 )
 from baton.handoff.packages import HandoffPackages
-from baton.redis_client import redis_errors, require_binary
+from baton.redis_client import read_at_once, redis_errors, require_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -110,10 +110,12 @@ class HandoffView:
         """
         keys = HandoffKeys.of(handoff_id)
         with redis_errors(self._redis):
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hgetall(keys.plan)
-            pipeline.hgetall(keys.nodes)
-            plan, nodes = (_decoded(answer) for answer in pipeline.execute())
+            answers = read_at_once(
+                self._redis,
+                lambda pipeline: pipeline.hgetall(keys.plan),
+                lambda pipeline: pipeline.hgetall(keys.nodes),
+            )
+            plan, nodes = map(_decoded, answers)
             if not plan:
                 raise unknown_handoff(handoff_id)
             parents = {each: count for each, node in nodes.items() if (count := _children(node))}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from baton.errors import ContextCorruptError, InvalidInputError, SessionBusyError
+from baton.redis_client import read_at_once
 from baton.store.conflicts import decode_conflict
 from baton.store.marks import decode_checkpoint
 from baton.store.refusals import MAX_RACES, archived_error, busy, corrupt
@@ -201,19 +202,21 @@ class DumpReader:
         )
 
     def _look_at(self, keys: SessionKeys) -> _Found:
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hmget(keys.base, "archived", *_CONTAINER_FIELDS)
-        pipeline.get(keys.data_key)
-        pipeline.time()
-        pipeline.hgetall(keys.metadata)
-        pipeline.zrange(keys.history, 0, -1, withscores=True)
-        pipeline.hgetall(keys.past)
-        pipeline.hgetall(keys.tags)
-        pipeline.hgetall(keys.authors)
-        pipeline.lrange(keys.checkpoints, 0, -1)
-        pipeline.hgetall(keys.pins)
-        pipeline.hgetall(keys.conflicts)
-        (archived, *fields), wrapped, (seconds, microseconds), *rest = pipeline.execute()
+        (archived, *fields), wrapped, (seconds, microseconds), *rest = read_at_once(
+            self._redis,
+            # Its epoch changes with every mark, its head with every version.
+            lambda pipeline: pipeline.hmget(keys.base, "archived", *_CONTAINER_FIELDS),
+            lambda pipeline: pipeline.get(keys.data_key),
+            lambda pipeline: pipeline.time(),
+            lambda pipeline: pipeline.hgetall(keys.metadata),
+            lambda pipeline: pipeline.zrange(keys.history, 0, -1, withscores=True),
+            lambda pipeline: pipeline.hgetall(keys.past),
+            lambda pipeline: pipeline.hgetall(keys.tags),
+            lambda pipeline: pipeline.hgetall(keys.authors),
+            lambda pipeline: pipeline.lrange(keys.checkpoints, 0, -1),
+            lambda pipeline: pipeline.hgetall(keys.pins),
+            lambda pipeline: pipeline.hgetall(keys.conflicts),
+        )
         container = {
             name: value.decode()
             for name, value in zip(_CONTAINER_FIELDS, fields, strict=True)

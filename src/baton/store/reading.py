@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from redis.exceptions import OutOfMemoryError
-
 from baton.clock import utc_from_ms, utc_from_seconds
 from baton.errors import ContextCorruptError, UnsupportedFormatError, VersionNotFoundError
+from baton.redis_client import read_at_once
 from baton.store.heads import HEAD_FIELDS, OpenedVersion, decode_head
 from baton.store.history_records import make_record, with_past
 from baton.store.manifest import decode_manifest, pending_name
@@ -17,7 +16,7 @@ from baton.store.refusals import MAX_RACES, VersionGoneError, busy, corrupt, not
 from baton.store.stored_chunks import StoredChunks, in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from baton.binary_redis import BinaryPipeline, BinaryRedis
@@ -115,39 +114,13 @@ class ContextReader:
 
         Raises: what `require_head` does.
         """
-        try:
-            found, *answers = self._look(keys, asked, transaction=True)
-        except OutOfMemoryError:
-            found, answers = self._look_twice(keys, asked)
+        found, *answers = read_at_once(
+            self._redis, lambda pipeline: pipeline.hmget(keys.base, HEAD_FIELDS), *asked
+        )
         head = decode_head(keys.session_id, found)
         if head is None:
             raise not_found(keys.session_id)
         return head, answers
-
-    def _look_twice(
-        self, keys: SessionKeys, asked: Sequence[Callable[[BinaryPipeline], object]]
-    ) -> tuple[Any, list[Any]]:
-        """The same from a full server, which queues not even reads: no head came between."""
-        while True:
-            found, *answers, again = self._look(keys, asked, transaction=False)
-            if found == again:
-                return found, answers
-
-    def _look(
-        self,
-        keys: SessionKeys,
-        asked: Sequence[Callable[[BinaryPipeline], object]],
-        *,
-        transaction: bool,
-    ) -> list[Any]:
-        """The fields of the head, what is asked; and without a transaction the fields again."""
-        pipeline = self._redis.pipeline(transaction=transaction)
-        pipeline.hmget(keys.base, HEAD_FIELDS)
-        for ask in asked:
-            ask(pipeline)
-        if not transaction:
-            pipeline.hmget(keys.base, HEAD_FIELDS)
-        return pipeline.execute()
 
     def require_head(self, keys: SessionKeys) -> Head:
         """The session's head.
