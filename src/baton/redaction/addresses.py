@@ -34,6 +34,8 @@ _SPELLED_RIGHT: Final = re.compile(
     rf"[A-Za-z0-9-]{{1,63}}+(?: ?{_DOT} ?[A-Za-z0-9-]{{2,63}}+){{1,4}}\b".encode()
 )
 _MAX_LOCAL_BYTES: Final = 128
+# `bounces+bob=example.com@…`: elsewhere an equals sign ends what is before the address.
+_RETURN_PATH: Final = re.compile(rb"\b[\w.-]{1,64}+\+[\w.%+-]{0,64}=[\w.-]{1,64}\Z")
 _LOCAL_BYTES: Final = bytes(byte for byte in range(256) if re.match(_LOCAL, chr(byte)))
 _FILE_ENDINGS: Final = (
     b"service", b"target", b"socket", b"timer", b"mount", b"slice", b"scope", b"png", b"jpg",
@@ -56,7 +58,8 @@ def _judge_email(subject: Subject, start: int, _end: int) -> Sequence[Candidate]
         return ()
     end = domain.end()
     left = view[max(0, at - _MAX_LOCAL_BYTES) : at]
-    local = left[len(left.rstrip(_LOCAL_BYTES)) :].lstrip(b".'%+-")
+    returned = _RETURN_PATH.search(left)
+    local = returned[0] if returned else left[len(left.rstrip(_LOCAL_BYTES)) :].lstrip(b".'%+-")
     begin = at - len(local)
     if begin >= at or not _is_address(view, begin, at, end):
         return ()
@@ -112,6 +115,6 @@ def _judge_url(subject: Subject, start: int, _end: int) -> Sequence[Candidate]:
 
 DETECTORS: Final = (
     Detector(r":(?:\x03?/){2}", _URL, _judge_url, units=14),
-    Detector("@", _EMAIL, _judge_email, units=8),
+    Detector("@", _EMAIL, _judge_email, units=9),
     Detector(r"[\[({<] ?(?:at|dot) ?[\])}>]| dot ", _SPELLED, _judge_spelled, units=20),
 )

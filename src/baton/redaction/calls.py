@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CALL_CUE: Final = (
     r"\bauth\s?=|Credential|BasicAuth|PasswordAuth|\.login\(|pass\w{0,16}[\"']\)|twilio"
-    r"|connect\(|#define|pass\w{0,16}\]?[\"']\)|SecureString|IDENTIFIED|PASSWORD\s?\(?\s?'|AccountKey\(|hmac\.new|jwt\."
+    r"|connect(?:ion)?\(|sequelize|#define|pass\w{0,16}\]?[\"']\)|SecureString|IDENTIFIED|PASSWORD\s?\(?\s?'|AccountKey\(|hmac\.new|jwt\."
 )
 # A literal in code, in the place of a password: after another one, or alone.
 _SECONDS: Final = compile_anchor(
@@ -24,10 +24,11 @@ _SECONDS: Final = compile_anchor(
     r"""|\b(?:NetworkCredential|UsernamePasswordCredentials|HTTPBasicAuth|BasicAuth"""
     r"""|PasswordAuthentication|SetBasicAuth)\(\s?["']"""
     r"""|\.login\(\s?["']"""
-    r"""|connect\(\s?["']"""
+    r"""|(?i:connect(?:ion)?|sequelize)\(\s?["']"""
     r"""|(?i:\bTwilio[\w:.]{0,30}\(\s?["']AC)"""
 )
 _FIRST: Final = re.compile(rb"""[^"'\n]{1,64}+["'],\s?""")
+_CONNECTIONS: Final = (b"connect", b"sequeli")
 _TWO_FIRST: Final = re.compile(rb"""[^"'\n]{0,120}+["'],\s?["'][^"'\n]{0,64}+["'],\s?""")
 _CALLS: Final = compile_anchor(
     r"""(?i:pass(?:word|wd)?\w{0,8}\]?["']\)?\)\.(?:send_keys|fill|type|setvalue)\()"""
@@ -44,7 +45,7 @@ _LEAST_LITERAL_BYTES: Final = 6
 
 def _judge_second(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
     view = subject.view
-    is_connection = view.startswith(b"connect", start)
+    is_connection = view[start : start + 7].lower() in _CONNECTIONS
     first = (_TWO_FIRST if is_connection else _FIRST).match(view, end)
     return _judge_call(subject, first.end() - 1, first.end()) if first else ()
 

@@ -32,6 +32,12 @@ _OPTIONS: Final = (
     (r"\b(?:requirepass|masterauth)\s{1,4}", r"^\s{0,40}\Z"),
     (r"\s>", ""),
     (r"\bcommunity\s{1,4}", r"\bsnmp[\w-]{0,10}\s[\w\s-]{0,40}\Z"),
+    (r"\bkey\s{1,4}(?:[0-9]\s{1,4})?", r"\b(?:radius|tacacs)[\w-]{0,20}\s[^\n]{0,100}\Z"),
+    (r"\s-N\s{1,4}", r"\bssh-keygen\s"),
+    (
+        r"<<<\s?",
+        r"\b(?:cryptsetup|passwd|chpasswd|sudo -S|login)\b|--password-stdin|--passphrase-fd",
+    ),
     (r"\bkey-string\s{1,4}(?:[0-9]\s{1,4})?", ""),
     (r"secret_access_key\s{1,4}|_authToken\s{1,4}", ""),
     (r"\b(?:setx|set -\w{1,3})\s{1,4}\w*(?:KEY|TOKEN|SECRET|PASS\w{0,5})\s{1,4}", ""),
@@ -45,19 +51,20 @@ _LEFT_BYTES: Final = 160
 _END_OF_COMMAND: Final = (b"\n", b"\f", b"|", b";", b"&")
 # Commands that have the value as their second or third word.
 _WORDS_BEFORE: Final = compile_anchor(
-    r"\bhtpasswd\s|\bmc alias set\s|\bsmbclient\s|\bnet use\s|\bWIFI:[STHP]:"
+    r"\bhtpasswd\s|\bmc alias set\s|\bsmbclient\s|\bnet use\s|\bWIFI:[STHP]:|\bopenssl passwd\s"
 )
 _BEFORE_VALUE: Final = re.compile(
     rb"htpasswd\s{1,4}-\w{0,8}?b\w{0,8}\s{1,4}\S{1,80}\s{1,4}\S{1,40}\s{1,4}"
     rb"|smbclient\s[^\n|;&]{0,80}?-U\s{1,4}['\"]?[\w\\.-]{1,40}%"
     rb"|net use\s[^\n|;&]{0,80}?/user:\S{1,60}\s{1,4}"
+    rb"|openssl passwd\s{1,4}(?:-\w{1,12}\s{1,4}){0,3}"
     rb"|WIFI:(?:[STH]:[^;\n]{0,64};){0,3}P:"
     rb"|mc alias set\s{1,4}\S{1,40}\s{1,4}\S{1,120}\s{1,4}\S{1,60}\s{1,4}"
 )
 _OPTION_CUE: Final = (
     r"\s-(?:p|a|w)|\bAUTH\s|\s-P|requirepass|masterauth"
     r"|\s>|secret_access_key|_authToken|\bsetx\s|\bset\s-|-(?:password|passwd|passphrase|secret"
-    r"|token|api-key)\s|\spassword\s|^password\s|\bsecret\s[0-9]|community\s|key-string"
+    r"|token|api-key)\s|\spassword\s|^password\s|\bsecret\s[0-9]|community\s|key-string|\b(?:radius|tacacs)|ssh-keygen|<<<"
 )
 _PAIR: Final = compile_anchor(r"""\s-(?:u|a|-user|-proxy-user)[ =]?['"]?[\w@.+-]""")
 _PAIR_FORM: Final = re.compile(rb"""\s-(u|a|-user|-proxy-user)([ =]?)['"]?[\w@.+-]{1,64}+:""")
@@ -164,7 +171,12 @@ def _judge_piped(subject: Subject, _start: int, end: int) -> Sequence[Candidate]
 
 DETECTORS: Final = (
     Detector(_OPTION_CUE, _OPTION, _judge_option, units=14),
-    Detector(r"htpasswd|\bmc\s|smbclient|net use|WIFI:", _WORDS_BEFORE, _judge_words, units=8),
+    Detector(
+        r"htpasswd|\bmc\s|smbclient|net use|WIFI:|openssl passwd",
+        _WORDS_BEFORE,
+        _judge_words,
+        units=8,
+    ),
     Detector(r"\s-(?:[ua]|-user|-proxy)", _PAIR, _judge_pair, units=8),
     Detector(r"sqlplus|:thin:|:5432:", _SLASHED, _judge_slashed, units=4),
     Detector(r"\becho\s", _PIPED, _judge_piped, units=4),

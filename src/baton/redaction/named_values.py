@@ -24,7 +24,7 @@ _SEPARATOR: Final = (
     r"(?:"
     r"[ \t]{0,4}:[ \t]{0,4}[|>][+-]?[ \t]{0,4}\n[ \t]{1,40}"  # YAML's block
     r"|[ \t]{0,8}(?::=|=>|->|=|:|\xef\xbc\x9a|\xe2\x86\x92)[ \t]{0,8}"
-    r"""|,\s{0,20}\x03?["']value\x03?["'][ \t]{0,2}:[ \t]{0,4}"""  # {"name": …, "value": …}
+    r"""|,\s{0,20}\x03?["']\w{0,16}value\x03?["'][ \t]{0,2}:[ \t]{0,4}"""  # {"name": …, "value": …}
     r"|>\s{0,40}<value>"
     r"|[ \t]{1,2}\.[ \t]{1,2}"  # a Lisp pair; its value must be quoted
     r"""|["'\x03 ]{1,4}value["'\x03]{0,2}[ \t]{0,2}[=:][ \t]{0,2}"""
@@ -35,11 +35,18 @@ _SEPARATOR: Final = (
     r")"
 )
 _ANCHOR: Final = compile_anchor(
-    rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth|[?&](?:sig|sign|appid)){_SUFFIX}{_CLOSE}{_SEPARATOR}",
+    rf"(?:{PASSWORDS}|{_SHORT}|{KEYS}|{_TOKENS}|key|auth|sonar\.login|[?&](?:sig|sign|appid)){_SUFFIX}{_CLOSE}{_SEPARATOR}",
     ignore_case=True,
 )
 _TYPED: Final = re.compile(rb"[A-Za-z&<>\[\]'.:]{1,24}+[ \t]{1,4}=[ \t]{0,8}")  # name: Type = value
-_CUE: Final = rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth|[?&]sig|[?&]appid"
+# A literal that is decoded at once.
+_DECODED: Final = re.compile(
+    rb"""(?:new )?(?:Buffer\.from|(?:bytes|bytearray)\.fromhex|(?:base64\.)?b64decode"""
+    rb"""|(?:binascii\.)?unhexlify|hex\.DecodeString|Secret(?:Str|String)?)\(\s?(?=[b"'])"""
+)
+_CUE: Final = (
+    rf"{PASSWORDS}|pass|pw|secret|token|credential|key|auth|sonar\.login|[?&]sig|[?&]appid"
+)
 _PASSWORD: Final = re.compile(rf"(?:{PASSWORDS}|{_SHORT})".encode(), re.IGNORECASE)
 _NAMED_KEY: Final = re.compile(KEYS.encode(), re.IGNORECASE)
 _API: Final = re.compile(rb"api", re.IGNORECASE)
@@ -76,6 +83,8 @@ def _judge(subject: Subject, start: int, end: int) -> Sequence[Candidate]:
         return ()
     if typed := _TYPED.match(view, end):
         end, separator = typed.end(), b"="
+    if decoded := _DECODED.match(view, end):
+        end = decoded.end()
     if kind == "password" and view.startswith(b"[", end):
         return _listed(subject, end)
     anchor, before = view[start:end], _before(view, start)

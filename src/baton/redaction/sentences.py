@@ -44,8 +44,9 @@ _LINKED: Final = re.compile(
 # Name, what it is for, and the value without a link; it has to look like one the more.
 _FOR: Final = re.compile(
     (
-        rf"{_PASS}[ \t]{{1,2}}(?:to(?=[ \t]{{1,2}}[^\s\d]{{0,40}}\d)"
-        r"|(?:for|of|to|from|от|для|für|de|del|du|pour|para|per|zum|zur)"
+        rf"{_PASS}(?:(?:[ \t]{{1,2}}[^\s.,;:=!?\"'`]{{1,24}}+){{0,6}}?"
+        r"[ \t]{1,2}to(?=[ \t]{1,2}[^\s\d]{0,40}\d)"
+        r"|[ \t]{1,2}(?:for|of|to|from|от|для|für|de|del|du|pour|para|per|zum|zur)"
         r"(?:[ \t]{1,2}[^\s.,;:=!?\"'`]{1,24}+){1,2}?)[ \t]{1,2}"
     ).encode(),
     re.IGNORECASE,
@@ -59,6 +60,7 @@ _SAID_AFTER: Final = compile_anchor(
     rf"\S (?:is|as) (?:the|my|our|your) (?:new |old )?{_SAID}\b", ignore_case=True
 )
 _TOKEN_NAMES: Final = (b"token", b"secret", b"key", b"api", b"auth")
+_LEAST_FAR_BYTES: Final = 6
 _MAX_SAID_BYTES: Final = 64
 _MAX_FORM_BYTES: Final = 160
 
@@ -110,7 +112,12 @@ def _is_said_far(text: bytes, said: bytes, quoted: bool) -> bool:
     """After a colon that other words part from the name, more than letters and digits."""
     if said.startswith(_TOKEN_NAMES):
         return _is_said(text, said, quoted)
-    if values.strength(text) < 3 or text.upper() == text or text.count(b"-") > 1:
+    if (
+        len(text) < _LEAST_FAR_BYTES
+        or values.strength(text) < 3
+        or text.upper() == text
+        or text.count(b"-") > 1
+    ):
         return False
     return _is_said(text, said, quoted) and not values.names_a_secret(text.lstrip(b"0123456789"))
 
