@@ -31,7 +31,11 @@ class AppSettings(ClientSettings):
         default=8, ge=1, le=256, description="Starts and joins that run at once."
     )
     lifecycle_threads: int = Field(
-        default=2, ge=1, le=64, description="Sweeps that run at once; each runs once a period."
+        default=3,
+        ge=1,
+        le=64,
+        description="Sweeps that run at once; each runs once a period, and two of them may be at "
+        "it for minutes: those that look through all keys.",
     )
     node_sweep_seconds: float = Field(
         default=10.0, ge=0.5, le=3600, description="Period of the sweep for lapsed nodes and joins."

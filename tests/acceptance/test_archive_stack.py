@@ -105,6 +105,28 @@ def test_a_session_lives_through_all_states(running, tmp_path):
     assert FACTS[0] not in running.logs()
 
 
+def test_a_sweep_by_hand_beside_the_pools(stack, tmp_path):
+    """Without beat: the archive's pool archives and carries the audit to its own folder."""
+    running = stack("lifecycle", "archive", env=SHORT)
+    with contextlib.closing(ContextStore(running.client())) as store:
+        store.put("s", "text", agent_id="a")
+        store.set_flag("s", "sensitive", agent_id="a")  # archived without a model
+        elsewhere = {"BATON_REDIS_URL": running.url, "BATON_STATE_DIR": str(tmp_path / "mine")}
+        short = {name: SHORT[name] for name in SHORT if "LIFECYCLE" in name}
+        command = BatonCommand(tmp_path, "lifecycle", **elsewhere, **short)
+        swept = until(lambda: _archived_by(command), 60, what="archived by hand")
+        assert swept["left_to_pool"] == ["audit_carry"]
+        assert swept["skipped"] == {}
+        assert is_archived(store, "s")
+    until((running.state_dir / "archive" / "audit.sqlite").exists, what="the audit carried")
+    assert not (tmp_path / "mine" / "archive").exists()
+
+
+def _archived_by(command: BatonCommand):
+    swept = command.json("sweep")
+    return swept if swept["archived"] == ["s"] else None
+
+
 def test_a_sealed_context_is_nowhere_in_clear(stack, embedder, tmp_path):
     """Archived, searched, restored and archived again: its text and its secret are in no file.
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COLLECTOR: Final = "baton_collector"
-# A run ends about so long after it began: what else waits for the pool gets its turn.
-RUN_SECONDS: Final = 300.0
 _HEAD: Final = b"}:version"
 # Sorted set: sessions whose keys belong to nobody -> when that was first seen, in ms.
 ORPHANS: Final = "sweep:orphans"
@@ -71,7 +69,6 @@ class Collecting:
         Raises:
             StoreUnavailableError: Redis did not answer; what was collected stays so.
         """
-        ends_at = time.monotonic() + RUN_SECONDS
         collected, seen = 0, 0
         orphaned: set[str] = set()
         for names in self._keys.slices(COLLECTED_PATTERN):
@@ -86,8 +83,8 @@ class Collecting:
             seen += len(sessions)
             if run is not None:
                 run.progress(seen)
-            if (run is not None and run.lost) or time.monotonic() >= ends_at:
-                return collected
+                if run.lost:
+                    return collected
         self._forget_all_but(orphaned)
         return collected
 
