@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 4
 _WAIT_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +53,13 @@ def exit_if_volatile(settings: AppSettings) -> None:
     Raises:
         SystemExit: code 4; why stands on standard error.
     """
+    seconds = min(_PATIENCE_SECONDS, settings.redis_timeout_seconds)
+    impatient = settings.model_copy(update={"redis_timeout_seconds": seconds})
     while True:
         try:
-            check_durable(settings, _log.warning)
+            check_durable(impatient, _log.warning)
         except StoreUnavailableError as error:
-            _log.warning("waiting for Redis: %s", error)
+            _log.warning("%s Trying again until it answers.", error)
             time.sleep(_WAIT_SECONDS)
         except BatonError as error:
             sys.stderr.write(f"error: {error}\n")
