@@ -16,6 +16,8 @@ from baton.lifecycle.collecting import COLLECTOR, ORPHANS, Collecting
 from baton.lifecycle.deletions import RESTED_MS
 from baton.lifecycle.states import DAY_MS, HOUR_MS
 from baton.lifecycle.sweep_board import SweepRun
+from baton.redis_client import connect
+from baton.settings import ClientSettings
 from baton.store.keys import SessionKeys
 from baton.store.mending import KeyMending
 from slow_log import slow_commands
@@ -46,7 +48,7 @@ class CollectingBench:
         return [each.version for each in self.store.history(session_id)]
 
     def chunks(self, session_id=NAME):
-        return self.client.keys(f"{SessionKeys.of(session_id).base}:chunks:*")
+        return list(self.client.scan_iter(f"{SessionKeys.of(session_id).base}:chunks:*"))
 
     def collect(self, run=None):
         return self.collecting.collect(run)
@@ -55,8 +57,9 @@ class CollectingBench:
         """A session whose container was lost, by an eviction for example."""
         self.write(1, session_id)
         keys = SessionKeys.of(session_id)
-        others = [key for key in self.client.keys(f"{keys.base}*") if b":chunks:" not in key]
-        self.client.delete(*others)
+        for key in list(self.client.scan_iter(f"{keys.base}*")):
+            if b":chunks:" not in key:
+                self.client.delete(key)
 
     def later(self, milliseconds):
         """As if what was seen to be an orphan had been seen so much earlier."""
@@ -269,3 +272,21 @@ def test_many_sessions_and_large_ones_block_nobody(bench, redis_client):
     assert collected[0] == 2_000
     assert not bench.chunks("lost")
     assert len(bench.versions("large")) == KEEP
+
+
+def test_a_cluster_is_collected_on_all_of_its_nodes(cluster, monkeypatch):
+    """Old versions, a staged piece and lost chunks, wherever their slots are."""
+    monkeypatch.setattr(collecting, "YOUNG_SECONDS", 0.0)
+    with contextlib.closing(connect(cluster.url, ClientSettings())) as client:
+        bench = CollectingBench(client)
+        for number in range(6):
+            bench.write(20, f"s{number}")
+            bench.orphan(f"gone{number}")
+            client.set(f"{SessionKeys.of(f's{number}').base}:staging:op:0", "x")
+        assert bench.collect() >= 6 * (20 - KEEP)
+        assert [len(bench.versions(f"s{number}")) for number in range(6)] == [KEEP] * 6
+        bench.later(HOUR_MS)
+        assert bench.collect() == 6
+        assert [bench.chunks(f"gone{number}") for number in range(6)] == [[]] * 6
+        assert bench.collect() == 0
+        bench.store.close()
