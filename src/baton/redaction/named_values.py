@@ -248,4 +248,4 @@ def _candidate(value: Value, kind: str) -> Candidate:
     return Candidate(value.start, value.end, told, "named", RANK_NAMED)
 
 
-DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=16)
+DETECTOR: Final = Detector(_CUE, _ANCHOR, _judge, units=18)

@@ -50,10 +50,10 @@ def test_no_kind_is_left_behind():
         assert score.precision >= 0.9, f"{kind}\n{table(scores)}"
 
 
-def test_samples_that_did_not_tune_the_rules_score_almost_as_well():
-    """The bound is below the other: it is what the first look showed, see ADR 0009."""
+def test_samples_that_were_held_out_score_almost_as_well():
+    """What the first look at each set showed is in ADR 0009."""
     scores = _scores([sample for sample in SAMPLES if sample.held_out])
-    assert scores["all"].recall >= 0.95, table(scores)
+    assert scores["all"].recall >= 0.97, table(scores)
     assert scores["all"].precision >= _PRECISION, table(scores)
 
 
