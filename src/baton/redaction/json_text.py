@@ -99,6 +99,7 @@ class JsonFitter:
         self._start = 0  # of the part that is being cut: a string's inside, or what is between two
         self._end = self._next_quote(0)
         self._in_string = False
+        self._has_escapes = b"\\" in subject.data
         self._done = 0  # up to where parts were yielded
         self._checked_end, self._checked = -1, False
 
@@ -139,13 +140,19 @@ class JsonFitter:
             self._advance()
 
     def _string_part(self, candidate: Candidate) -> Iterator[Fitted]:
-        if not self._is_key():
-            part = self._clipped(candidate, self._start, self._end)
-            # Two that meet within an escape must not both take it.
-            start = max(part.start, self._done)
-            if start < part.end:
-                self._done = part.end
-                yield Fitted(part._replace(start=start), None)
+        """The candidate's part of the string, without half an escape; none of a key."""
+        if self._is_key():
+            return
+        start, end = max(self._start, candidate.start), min(self._end, candidate.end)
+        if self._has_escapes:
+            start, end = self._whole_escapes(start, end, self._start, self._end)
+        # Two that meet within an escape must not both take it.
+        start = max(start, self._done)
+        if start < end:
+            self._done = end
+            is_whole = (start, end) == candidate[:2]
+            part = candidate if is_whole else candidate._replace(start=start, end=end)
+            yield Fitted(part, None)
 
     def _numbers(self, candidate: Candidate, start: int, end: int) -> Iterator[Fitted]:
         for number in _NUMBER.finditer(self._data, self._number_start(start), self._end):
@@ -213,13 +220,6 @@ class JsonFitter:
             for pair, control in _CONTROLS:
                 shown = shown.replace(control, pair)
         return shown.decode(errors="surrogatepass")
-
-    def _clipped(self, candidate: Candidate, start: int, end: int) -> Candidate:
-        """A string's part in the candidate, without half an escape."""
-        begin, until = self._whole_escapes(
-            max(start, candidate.start), min(end, candidate.end), start, end
-        )
-        return candidate._replace(start=begin, end=until)
 
     def _number_start(self, at: int) -> int:
         first = max(self._start, at - _MAX_NUMBER_BYTES)
