@@ -29,7 +29,8 @@ _CLUSTERS: Final = 200
 _CLUSTER_WIDTH: Final = 0.6
 _PUT_AT_ONCE: Final = 5_000
 _SHELF_ROWS: Final = 500
-_LIMIT: Final = 50
+# As many as a search for a few hits asks for.
+_LIMIT: Final = 300
 _SAME_VECTOR: Final = 0.999
 
 

@@ -23,7 +23,7 @@ from baton.agents.warming import Warming
 from baton.archive.audit_carry import AuditCarry
 from baton.archive.audit_file import AuditFile
 from baton.archive.opening import audit_path, ledger_path, open_archive
-from baton.archive.requests import RequestDesk
+from baton.archive.requests import RequestDesk, perform_waiting
 from baton.dispatch import CeleryDispatcher
 from baton.errors import BatonError, SettingsError
 from baton.handoff.engine import HandoffEngine
@@ -176,7 +176,9 @@ class Runtime:
         Raises:
             ArchiveBusyError: another process has it.
         """
-        return open_archive(self._settings, self._redis, self.store)
+        opened = open_archive(self._settings, self._redis, self.store)
+        opened.serve_meanwhile(lambda: perform_waiting(opened, self.archive_desk))
+        return opened
 
     @cached_property
     def archive_desk(self) -> RequestDesk:

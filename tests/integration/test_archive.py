@@ -10,6 +10,7 @@ import pytest
 from archive_bench import FACTS, QUESTIONS, ArchiveBench, essay
 from baton.archive import searching
 from baton.archive.opening import open_archive
+from baton.archive.requests import WAITING, Request, RequestDesk, perform_waiting
 from baton.archive.searching import Filters
 from baton.errors import (
     ArchiveBusyError,
@@ -17,6 +18,7 @@ from baton.errors import (
     ContextArchivedError,
     ContextNotFoundError,
     EmbedderUnavailableError,
+    IndexUnavailableError,
     InvalidInputError,
     SessionBusyError,
     SessionExistsError,
@@ -366,6 +368,51 @@ def test_an_empty_archive_needs_no_model(make_bench, tmp_path):
     assert bench.archive.search("anything") == []
     with pytest.raises(InvalidInputError):
         bench.archive.search(" ")
+
+
+def test_others_are_answered_while_a_session_is_embedded(bench, redis_client):
+    """Searches and restores between batches; not a restore of the session itself, nor a purge."""
+    bench.store.put("t", f"{essay(300)} {FACTS[1]} {essay(300)}", agent_id="b")
+    bench.archive.archive("t")
+    bench.store.put("s", essay(6_000), agent_id="a")
+    desk = RequestDesk(redis_client)
+    asked = {
+        kind: desk.leave(Request(kind, "a", fields))
+        for kind, fields in (
+            ("purge", {"session_id": "t"}),
+            ("search", {"question": QUESTIONS[1]}),
+            ("restore", {"session_id": "t"}),
+        )
+    }
+    own = desk.leave(Request("restore", "a", {"session_id": "s"}))
+    bench.archive.serve_meanwhile(lambda: perform_waiting(bench.archive, desk))
+
+    assert bench.archive.archive("s").outcome == "archived"
+    assert FACTS[1] in desk.wait(asked["search"], 5)[0]["snippet"]
+    assert desk.wait(asked["restore"], 5)["session_id"] == "t"
+    assert FACTS[1] in bench.store.get("t").content
+    assert desk.take(asked["search"]) is None
+    assert desk.take(asked["purge"]) is not None
+    assert desk.take(own) is not None
+    assert not redis_client.exists(WAITING)
+    assert bench.archive.busy_with is None
+
+
+def test_who_cannot_be_answered_meanwhile_does_not_stop_it(bench, redis_client, monkeypatch):
+    """A request that fails amid another's archiving is left to its message."""
+    bench.store.put("t", essay(60), agent_id="b")
+    bench.archive.archive("t")
+    bench.store.put("s", essay(6_000), agent_id="a")
+    desk = RequestDesk(redis_client)
+    asked = desk.leave(Request("search", "a", {"question": "anything"}))
+
+    def fail(*_, **__):
+        raise IndexUnavailableError("no answer")
+
+    monkeypatch.setattr(bench.archive._search, "search", fail)
+    bench.archive.serve_meanwhile(lambda: perform_waiting(bench.archive, desk))
+    assert bench.archive.archive("s").outcome == "archived"
+    assert desk.take(asked) is not None
 
 
 def test_the_index_is_made_anew(bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -88,9 +90,11 @@ class PassageMap:
     def shown(self, version: str, start_byte: int, plain: bytes) -> str:
         """Bytes of a version from `start_byte` on as they may be shown."""
         pieces, at, end = [], start_byte, start_byte + len(plain)
-        for redaction in self.versions[version].redactions:
-            if redaction.end_byte <= at or redaction.start_byte >= end:
-                continue
+        redactions = self.versions[version].redactions
+        first = bisect_right(redactions, at, key=lambda each: each.end_byte)
+        for redaction in itertools.islice(redactions, first, None):
+            if redaction.start_byte >= end:
+                break
             pieces.append(plain[at - start_byte : max(at, redaction.start_byte) - start_byte])
             pieces.append(replacement_of(redaction.kind).encode())
             at = redaction.end_byte

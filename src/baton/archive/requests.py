@@ -3,12 +3,17 @@
 A message names a request and holds nothing of it: `archive:{ID}:request` holds what is asked, a
 string, and `archive:{ID}:answers` what came of it, a list of events as JSON, of which the last is
 `done` or `error`. Both expire: an answer may hold snippets of contexts.
+
+The pool takes one message at a time, and to embed a large session takes minutes. So what may be
+done meanwhile is in `archive:waiting` too, a sorted set of ids by the time they were left, and is
+done between two batches of passages; its message then finds nothing to do.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -37,6 +42,11 @@ Kind = Literal[
     "settle", "purge_due", "rewrap", "examine", "index", "without_copy",
 ]  # fmt: skip
 
+logger = logging.getLogger(__name__)
+
+WAITING: Final = "archive:waiting"
+# They change nothing that archiving another session depends on.
+_MEANWHILE: Final[frozenset[Kind]] = frozenset({"search", "list", "restore"})
 KEEP_MS: Final = 600_000
 PURGED_AT_ONCE: Final = 1_000
 MISSING_AT_ONCE: Final = 1_000
@@ -88,7 +98,16 @@ class RequestDesk:
         request_id = secrets.token_hex(16)
         with redis_errors(self._redis):
             self._redis.set(_request_key(request_id), request.encode(), px=KEEP_MS)
+            if request.kind in _MEANWHILE:
+                self._redis.zadd(WAITING, {request_id: time.time()})
+                self._redis.pexpire(WAITING, KEEP_MS)
         return request_id
+
+    def next_waiting(self) -> str | None:
+        """The request left first of those that may be done meanwhile; it waits no more."""
+        with redis_errors(self._redis):
+            found = self._redis.zpopmin(WAITING)
+        return found[0][0].decode() if found else None
 
     def take(self, request_id: str) -> Request | None:
         """The request, or None: it expired, or it was answered."""
@@ -107,6 +126,8 @@ class RequestDesk:
             pipeline.pexpire(_request_key(request_id), KEEP_MS)
         with redis_errors(self._redis):
             pipeline.execute()
+            if last:
+                self._redis.zrem(WAITING, request_id)
 
     def wait(
         self,
@@ -176,6 +197,23 @@ def perform(service: ArchiveService, desk: RequestDesk, request_id: str) -> bool
     else:
         desk.tell(request_id, {"event": "done", "result": result}, last=True)
     return True
+
+
+def perform_waiting(service: ArchiveService, desk: RequestDesk) -> None:
+    """Do the requests that may be done while a session is embedded; to be called amid that.
+
+    What cannot be done now, and a restore of the very session, is left to its message.
+    """
+    try:
+        while (request_id := desk.next_waiting()) is not None:
+            request = desk.take(request_id)
+            if request is None:
+                continue
+            if request.kind == "restore" and request.fields["session_id"] == service.busy_with:
+                continue
+            perform(service, desk, request_id)
+    except BatonError as error:
+        logger.info("a request to the archive waits for its message: %s", error)
 
 
 def refuse(desk: RequestDesk, request_id: str, error: BatonError) -> None:

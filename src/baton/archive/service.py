@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from baton.redis_client import redis_errors
 from baton.store.moves import check_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import redis
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # a while, for somebody to see it.
 CLOCK_JUMP_MS: Final = 3_600_000
 PURGE_PAUSE_MS: Final = 24 * 3_600_000
+MEANWHILE_SECONDS: Final = 0.2
 RECEIPTS_KEPT_MS: Final = 366 * 24 * 3_600_000
 
 
@@ -75,6 +77,22 @@ class ArchiveService:
         self._index = index
         self._lock = lock
         self._turn = threading.RLock()
+        self._meanwhile: Callable[[], None] | None = None
+        self._busy_with: str | None = None
+        self._looked_at = 0.0
+
+    @property
+    def busy_with(self) -> str | None:
+        """The session that is being copied or embedded by a call that lets others in meanwhile."""
+        return self._busy_with
+
+    def serve_meanwhile(self, serve: Callable[[], None]) -> None:
+        """Call `serve` now and then while passages are embedded, which takes minutes for 10 MB.
+
+        It is called by the thread that embeds, and may search and list, and restore sessions other
+        than `busy_with`.
+        """
+        self._meanwhile = serve
 
     @property
     def ledger(self) -> Ledger:
@@ -100,8 +118,8 @@ class ArchiveService:
             EmbedderUnavailableError: it cannot be embedded, and may not be archived without.
             RedactionError: it cannot be made searchable.
         """
-        with self._taking_turns(agent_id):
-            return self._archivist.archive(session_id, agent_id, progress)
+        with self._taking_turns(agent_id), self._letting_in(session_id, progress) as tell:
+            return self._archivist.archive(session_id, agent_id, tell)
 
     def restore(self, session_id: str, *, agent_id: str = ARCHIVE_AGENT) -> Restored:
         """Bring a session back to Redis: a new head version of the same content, and its history.
@@ -200,8 +218,8 @@ class ArchiveService:
         """Make searchable what was archived without an index; how many sessions."""
         records = self._reindexer.waiting(limit)
         for record in records:
-            with self._turn:
-                self._reindexer.index(record, progress)
+            with self._turn, self._letting_in(record.session, progress) as tell:
+                self._reindexer.index(record, tell)
         return len(records)
 
     def rebuild_index(self, progress: Progress | None = None) -> int:
@@ -213,8 +231,8 @@ class ArchiveService:
             self._index.clear()
         count = 0
         for record in self._reindexer.all():
-            with self._turn:
-                self._reindexer.index(record, progress)
+            with self._turn, self._letting_in(record.session, progress) as tell:
+                self._reindexer.index(record, tell)
             count += 1
         return count
 
@@ -329,8 +347,8 @@ class ArchiveService:
             each for each in self.ledger.of_session(session_id) if each.index_state == "indexed"
         ]
         for record in records:
-            with self._turn:
-                self._reindexer.index(record, progress)
+            with self._turn, self._letting_in(record.session, progress) as tell:
+                self._reindexer.index(record, tell)
         return len(records)
 
     def without_copy(self, tombstones: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -359,6 +377,31 @@ class ArchiveService:
             self._shelves.ledger.close()
             self._shelves.segments.close()
             self._lock.release()
+
+    @contextmanager
+    def _letting_in(self, session_id: str, progress: Progress | None) -> Iterator[Progress]:
+        """Progress of a call that is busy with a session, and lets others in between batches."""
+
+        def tell(what: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(what, done, total)
+            if what == "passages":
+                self._let_in()
+
+        self._busy_with = session_id
+        try:
+            yield tell
+        finally:
+            self._busy_with = None
+
+    def _let_in(self) -> None:
+        serve, self._meanwhile = self._meanwhile, None  # never from within itself
+        try:
+            if serve is not None and time.monotonic() - self._looked_at >= MEANWHILE_SECONDS:
+                serve()
+                self._looked_at = time.monotonic()
+        finally:
+            self._meanwhile = serve
 
     @contextmanager
     def _taking_turns(self, agent_id: str) -> Iterator[None]:
