@@ -27,7 +27,7 @@ GROUPS = {
     ],
     "audit": ["show", "verify", "export", "seal"],
     "keys": ["create", "list", "rotate"],
-    "archive": ["run", "search", "restore", "list", "purge", "verify", "reindex"],
+    "archive": ["run", "search", "restore", "list", "purge", "verify", "backup", "reindex"],
     "lifecycle": ["status", "sweep", "hold", "release", "durations"],
     "handoff": ["submit", "show", "watch", "list", "result", "retry", "cancel", "validate"],
 }

@@ -60,7 +60,7 @@ def test_what_is_archived_leaves_a_tombstone(store, redis_client):
     """Only the container and the head's version stay; readers and writers are told where it is."""
     store.put("s", TEXT, agent_id="a")
     leave(store, redis_client)
-    left = sorted(redis_client.scan_iter(match="context:claude_max:{s}*"))
+    left = sorted({*redis_client.scan_iter(match="context:claude_max:{s}*")})
     names = [key.decode().removeprefix("context:claude_max:{s}") for key in left]
     assert [name for name in names if not name.startswith(":audit")] == ["", ":version"]
     for work in (

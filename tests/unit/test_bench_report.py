@@ -231,6 +231,7 @@ def test_quick_run_measures_every_row_and_finds_no_wrong_result(tmp_path):
         "listing",
         "embed",
         "archive_find",
+        "archive",
         "archive_again",
         "archive_edit",
         "archive_restore",
