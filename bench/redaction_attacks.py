@@ -76,7 +76,7 @@ _DOCUMENTS: Final[dict[str, Callable[[random.Random], object]]] = {
     "JSON of card numbers": lambda _: 4111111111111111,
     "JSON of short strings": lambda _: "pw",
     "JSON of triggers": lambda _: {"key": "key="},
-    "JSON with long gaps": lambda _: {"a" * 640: "x", "password": "x9!q7"},
+    "JSON with long gaps": lambda _: {"a" * 480: "x", "password": "x9!q7"},
     "JSON within JSON": lambda _: json.dumps(json.dumps({"password": 'a"b9!'})),
 }
 
