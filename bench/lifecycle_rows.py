@@ -130,7 +130,7 @@ def _encoded(embedder: SentenceTransformerEmbedder, text: str, expected: int) ->
     cut = (passage.text_in(text).strip() for passage in split_passages(text, embedder))
     texts = sorted({each for each in cut if each})
     # What is redacted makes a few of them equal.
-    expect("passages", True, abs(len(texts) - expected) <= len(texts) // 100)
+    expect("passages", True, abs(len(texts) - expected) <= max(3, len(texts) // 50))
     bare = embedder.bare_model
     return timed(lambda: bare.encode(texts, normalize_embeddings=True, show_progress_bar=False))[0]
 

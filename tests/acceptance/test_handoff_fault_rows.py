@@ -109,7 +109,7 @@ def test_message_that_a_killed_worker_had_just_taken_comes_again(running, swarm)
     handoff = hand_off(swarm, [("a", "shout"), ("b", "shout")])
     until(lambda: handoff.outcome().state == "running" and broker.llen("agents") == 1,
           what="one message in the frozen worker, one in the queue")  # fmt: skip
-    assert not broker.zcard("unacked_index")
+    until(lambda: not broker.zcard("unacked_index"), what="no message in anybody's hands")
     running.kill("agents")
     running.revive("agents")
     assert handoff.wait(timeout_seconds=60).state == "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 import psutil
@@ -329,10 +331,18 @@ def test_an_interrupt_while_a_file_is_read_is_a_cancelled_run(place):
     os.mkfifo(fifo)
     run = place.start("run", "--context", "fifo", "x")
     writer = until(lambda: opened_to_write(fifo), what="the reader of the file")
+    os.write(writer, b"x")
+    until(lambda: waits_for_more(run.process, writer), what="a command that waits for more of it")
     assert run.end(signal.SIGINT) == 5
     os.close(writer)
     assert "before anything was handed off" in run.err
     assert not place.state_dir.exists()
+
+
+def waits_for_more(process, writer: int) -> bool:
+    """Whether it has read what was written: an interrupt before a read would not end that."""
+    unread = fcntl.ioctl(writer, termios.FIONREAD, bytes(4))
+    return unread == bytes(4) and process.status() == psutil.STATUS_SLEEPING
 
 
 def opened_to_write(fifo: Path) -> int | None:
