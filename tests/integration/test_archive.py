@@ -398,13 +398,16 @@ def test_others_are_answered_while_a_session_is_embedded(bench, redis_client):
     assert bench.archive.busy_with is None
 
 
-def test_who_cannot_be_answered_meanwhile_does_not_stop_it(bench, redis_client, monkeypatch):
-    """A request that fails amid another's archiving is left to its message."""
+@pytest.mark.parametrize("fields", [{"question": "anything"}, {}])
+def test_who_cannot_be_answered_meanwhile_does_not_stop_it(
+    bench, redis_client, monkeypatch, fields
+):
+    """A request that fails amid another's archiving, or is none, is left to its message."""
     bench.store.put("t", essay(60), agent_id="b")
     bench.archive.archive("t")
     bench.store.put("s", essay(6_000), agent_id="a")
     desk = RequestDesk(redis_client)
-    asked = desk.leave(Request("search", "a", {"question": "anything"}))
+    asked = desk.leave(Request("search", "a", fields))
 
     def fail(*_, **__):
         raise IndexUnavailableError("no answer")

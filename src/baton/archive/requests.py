@@ -207,13 +207,14 @@ def perform_waiting(service: ArchiveService, desk: RequestDesk) -> None:
     try:
         while (request_id := desk.next_waiting()) is not None:
             request = desk.take(request_id)
-            if request is None:
-                continue
-            if request.kind == "restore" and request.fields["session_id"] == service.busy_with:
-                continue
-            perform(service, desk, request_id)
-    except BatonError as error:
-        logger.info("a request to the archive waits for its message: %s", error)
+            if request is not None and not _is_of(request, service.busy_with):
+                perform(service, desk, request_id)
+    except Exception as error:  # noqa: BLE001  # another's request must not end the work amid it
+        logger.warning("a request to the archive waits for its message: %r", error)
+
+
+def _is_of(request: Request, session_id: str | None) -> bool:
+    return request.kind == "restore" and request.fields.get("session_id") == session_id
 
 
 def refuse(desk: RequestDesk, request_id: str, error: BatonError) -> None:
